@@ -1,0 +1,161 @@
+"""Scores, speed and memory of the shipped recipes, and the table in recipes/README.md.
+
+    python benchmarks/recipes.py scores --seeds 1 2 3            # fit, keep each run's metrics.json
+    python benchmarks/recipes.py speed                           # one epoch each: tokens/s, memory
+    python benchmarks/recipes.py table                           # write the table; --check: compare
+
+The recipes of real corpora look for them through SEQLAB_DATA and are left out, by name, without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "recipes" / "results"
+README = ROOT / "recipes" / "README.md"
+BEGIN, END = "<!-- scores: written by benchmarks/recipes.py table -->", "<!-- end of scores -->"
+SCORES = {"val/span_f1": ("test/span_f1", "span F1"), "val/accuracy": ("test/accuracy", "accuracy")}
+
+
+def chosen(names: list[str]) -> list[str]:
+    found = {p.stem: p for p in sorted((ROOT / "recipes").glob("*.yaml"))}
+    if unknown := set(names) - set(found):
+        raise SystemExit(f"no recipe {', '.join(sorted(unknown))}: there are {', '.join(found)}.")
+    wanted = names or list(found)
+    real = [n for n in wanted if "SEQLAB_DATA" in found[n].read_text(encoding="utf-8")]
+    if "SEQLAB_DATA" not in os.environ and real:
+        print(f"left out, as SEQLAB_DATA is unset: {', '.join(real)}", file=sys.stderr)
+        wanted = [n for n in wanted if n not in real]
+    return wanted
+
+
+def fit(name: str, *overrides: str) -> dict[str, Any]:
+    """Run a recipe in a process of its own and return its metrics."""
+    with tempfile.TemporaryDirectory() as runs:
+        command = [sys.executable, "-m", "seqlab", "fit", str(ROOT / "recipes" / f"{name}.yaml")]
+        environment = {**os.environ, "SEQLAB_RUNS": runs}
+        done = subprocess.run(
+            [*command, *overrides], env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE
+        )
+        if done.returncode:
+            raise SystemExit(f"{name} failed with code {done.returncode}.")
+        file = next(Path(runs).glob("*/1/metrics.json"))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def scores(names: list[str], seeds: list[int]) -> None:
+    for name in chosen(names):
+        for seed in seeds:
+            metrics = fit(name, "--seed_everything", str(seed))
+            metrics["date"] = time.strftime("%Y-%m-%d")
+            metrics["commit"] = commit()
+            folder = RESULTS / name
+            folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(metrics, indent=1, ensure_ascii=False)
+            (folder / f"seed-{seed}.json").write_text(text + "\n", encoding="utf-8")
+            key = SCORES[metrics["monitor"]][0]
+            print(f"{name} seed {seed}: {key} {metrics[key]:.4f}", flush=True)
+
+
+def speed(names: list[str], epochs: int) -> None:
+    print(f"{'recipe':18}{'train tokens/s':>16}{'test tokens/s':>15}{'peak MB':>9}  hardware")
+    for name in chosen(names):
+        m = fit(name, "--trainer.max_epochs", str(epochs))
+        print(
+            f"{name:18}{m['train/tokens_per_second']:16,.0f}{m['test/tokens_per_second']:15,.0f}"
+            f"{m['peak_memory_mb']:9,.0f}  {m['hardware']}",
+            flush=True,
+        )
+
+
+def table() -> str:
+    """Make the table from the kept metrics."""
+    lines = [
+        "| recipe | score on test | mean ± sd | seeds | dev | training s | train tokens/s "
+        "| peak MB | hardware | date, commit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for folder in sorted(p for p in RESULTS.iterdir() if p.is_dir()):
+        runs = [json.loads(f.read_text(encoding="utf-8")) for f in sorted(folder.glob("*.json"))]
+        monitor = runs[0]["monitor"]
+        key, title = SCORES[monitor]
+        values = [100 * run[key] for run in runs]
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        dev = statistics.mean(100 * run[monitor] for run in runs)
+        middle = {
+            k: statistics.median(run[k] for run in runs)
+            for k in ("train/seconds", "train/tokens_per_second", "peak_memory_mb")
+        }
+        seeds = ", ".join(str(s) for s in sorted(run["seed"] for run in runs))
+        made = ", ".join(sorted({f"{run['date']} {run['commit']}" for run in runs}))
+        lines.append(
+            f"| [{folder.name}]({folder.name}.yaml) | {title} "
+            f"| **{statistics.mean(values):.2f}**{spread} "
+            f"| {seeds} | {dev:.2f} | {middle['train/seconds']:,.0f} "
+            f"| {middle['train/tokens_per_second']:,.0f} | {middle['peak_memory_mb']:,.0f} "
+            f"| {' / '.join(sorted({run['hardware'] for run in runs}))} | {made} |"
+        )
+    return "\n".join(lines)
+
+
+def write_table(check: bool) -> int:
+    text = README.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN)
+    fresh = f"{head}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
+    if check:
+        same = fresh == text
+        print(
+            "the table fits the results"
+            if same
+            else "recipes/README.md disagrees with recipes/results: "
+            "run `python benchmarks/recipes.py table`"
+        )
+        return 0 if same else 1
+    README.write_text(fresh, encoding="utf-8")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("scores", "speed"):
+        sub = verbs.add_parser(verb)
+        sub.add_argument("recipes", nargs="*", help="names; all by default")
+        if verb == "scores":
+            sub.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+        else:
+            sub.add_argument("--epochs", type=int, default=1)
+    verbs.add_parser("table").add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    if args.verb == "table":
+        return write_table(args.check)
+    if args.verb == "scores":
+        scores(args.recipes, args.seeds)
+    else:
+        speed(args.recipes, args.epochs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The command line: verbs, help and exit codes. Standard library only until a verb runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from seqlab import __version__
+
+_HELP = f"""seqlab {__version__}: small, fast, trustworthy LSTM sequence models
+
+usage: seqlab VERB ...
+
+  fit RECIPE [--key value ...]         train, keep the best epoch, test it, leave runs/RECIPE/n
+      --ckpt_path last                 go on with the newest run of the recipe
+      --print_config                   show every key with its value
+  validate MODEL [--data.path DIR]     score a model on the validation split
+  test MODEL [--data.path DIR]         score a model on the test split
+      --json                           print the scores as JSON
+  predict MODEL [TEXT ...]             tag text; `seqlab predict --help` lists the options
+      --input FILE|-  --output FILE  --format text|conll|jsonl
+  recipes [NAME --copy PATH]           list the recipes that are shipped, or copy one
+
+RECIPE is a YAML file or the name of a shipped recipe. MODEL is a run folder (runs/ner/latest), a
+bundle, or a recipe, which means its newest run. Any key of a recipe can be overridden, such as
+--trainer.max_epochs 3 --data.path DIR --model.hidden_size 256.
+
+  --help, --version, --debug (show the traceback of an error)
+"""
+_TRAINING = ("fit", "validate", "test")
+_VERBS = (*_TRAINING, "predict", "recipes")
+
+
+def _recipes(argv: Sequence[str]) -> int:
+    """List the shipped recipes, or copy one."""
+    from seqlab.errors import UsageError
+    from seqlab.recipe import copy_recipe, headline, shipped
+
+    if not argv:
+        for name, path in shipped().items():
+            print(f"{name:18} {headline(path)}")
+        return 0
+    if len(argv) == 3 and argv[1] == "--copy":
+        print(copy_recipe(argv[0], argv[2]))
+        return 0
+    raise UsageError("usage: `seqlab recipes` or `seqlab recipes NAME --copy PATH`.")
+
+
+def _dispatch(verb: str, argv: Sequence[str]) -> int:
+    """Run one verb."""
+    from seqlab.errors import UsageError, nearest
+
+    if verb == "recipes":
+        return _recipes(argv)
+    if verb == "predict":
+        from seqlab.predict import run as predict
+
+        return predict(argv)
+    if verb in _TRAINING:
+        from seqlab.training import run
+
+        return run(verb, argv)
+    raise UsageError(
+        f"unknown verb {verb!r}: use {', '.join(_VERBS)}.{nearest(verb, _VERBS)} "
+        "`seqlab --help` explains them."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the words after ``seqlab``; those of the process by default.
+
+    Returns:
+        0 done, 1 failed, 2 wrong usage.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if words and words[0] == "--version":
+        print(f"seqlab {__version__}")
+        return 0
+    asked = not words or words[0] in ("--help", "-h", "help")
+    if asked or (words[0] in (*_TRAINING, "recipes") and {"--help", "-h"} & set(words)):
+        print(_HELP, end="")
+        return 0 if words else 2
+    from seqlab.errors import SeqlabError
+
+    try:
+        return _dispatch(words[0], words[1:])
+    except SeqlabError as error:
+        if debug:
+            raise
+        print(f"seqlab: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("seqlab: stopped by Ctrl-C.", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

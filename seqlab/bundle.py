@@ -1,0 +1,248 @@
+"""A model as a folder: JSON and safetensors, checked by SHA-256, never a pickle.
+
+``config.json`` (class, arguments, versions, checksums), ``source_vocab.json``,
+``target_vocab.json``, ``model.safetensors``, ``metrics.json``, ``recipe.yaml``, ``README.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import seqlab
+from seqlab.errors import BundleError
+from seqlab.models.base import SequenceModel
+from seqlab.vocabulary import Vocabulary
+
+FORMAT = 1
+_WEIGHTS = "model.safetensors"
+_CHECKED = ("source_vocab.json", "target_vocab.json", _WEIGHTS)
+_TRUSTED = "seqlab."
+
+
+def save_bundle(
+    model: SequenceModel,
+    folder: str | Path,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    recipe: str | None = None,
+    card: str | None = None,
+) -> Path:
+    """Write a model to a folder, which holds the old or the new one whole at any moment.
+
+    Args:
+        model: the model, with its vocabularies.
+        folder: where; an existing bundle there is replaced.
+        metrics: scores to keep beside it, as plain JSON data.
+        recipe: the text of the recipe that made it.
+        card: the text of its README.md.
+
+    Returns:
+        the folder.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        save_file(state, new / _WEIGHTS)
+        (new / "source_vocab.json").write_text(model.source_vocab.to_json(), encoding="utf-8")
+        (new / "target_vocab.json").write_text(model.target_vocab.to_json(), encoding="utf-8")
+        config = {
+            "format": FORMAT,
+            "seqlab": seqlab.__version__,
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "arguments": model.config,
+            "sha256": {name: _digest(new / name) for name in _CHECKED},
+        }
+        write_json(new / "config.json", config)
+        write_json(new / "metrics.json", dict(metrics or {}))
+        for name, text in (("recipe.yaml", recipe), ("README.md", card)):
+            if text is not None:
+                (new / name).write_text(text, encoding="utf-8")
+        _swap(new, folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    return folder
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put a folder in the place of another; :func:`find_bundle` covers the instant between."""
+    old = _retired(folder)
+    if folder.exists():  # otherwise a kill has left the old one as the only one
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(folder, old)
+    os.rename(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _retired(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.old"
+
+
+def find_bundle(path: str | Path) -> Path:
+    """Find the bundle that a path means: itself, or the one inside a run folder.
+
+    Args:
+        path: a bundle or a run folder.
+
+    Returns:
+        the folder of the bundle.
+
+    Raises:
+        BundleError: there is none.
+    """
+    path = Path(path)
+    for folder in (path, path / "bundle", _retired(path), _retired(path / "bundle")):
+        if (folder / "config.json").is_file():
+            return folder
+    if path.is_dir():
+        raise BundleError(
+            f"{path} holds no model: a bundle has a config.json, and a run has one in its folder "
+            "`bundle` once its first epoch is over."
+        )
+    raise BundleError(f"no model at {path}: give a run folder or a bundle.")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read and check a bundle's ``config.json``.
+
+    Raises:
+        BundleError: it is missing, damaged or of a newer format.
+    """
+    config = _read_json(folder, "config.json")
+    if config.get("format", FORMAT) != FORMAT:
+        raise BundleError(
+            f"{folder} has bundle format {config['format']}, and seqlab {seqlab.__version__} reads "
+            f"format {FORMAT}: install the seqlab that wrote it ({config.get('seqlab', 'newer')})."
+        )
+    for key, kind in (("format", int), ("class", str), ("arguments", dict), ("sha256", dict)):
+        if not isinstance(config.get(key), kind):
+            raise BundleError(
+                f"{folder}/config.json is damaged: {key!r} is missing or no {kind.__name__}; "
+                "get the model again."
+            )
+    return config
+
+
+def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
+    """Build the model of a bundle, in evaluation mode on the CPU.
+
+    Args:
+        path: a bundle or a run folder.
+        trust: allow classes outside seqlab to be imported, which runs their code.
+
+    Returns:
+        the model.
+
+    Raises:
+        BundleError: a file is missing, a checksum does not fit, or a class is not trusted.
+    """
+    from safetensors.torch import load_file
+
+    folder = find_bundle(path)
+    config = read_config(folder)
+    _check_files(folder, config["sha256"])
+    for name in _classes(config):
+        if not (trust or name.startswith(_TRUSTED)):
+            raise BundleError(
+                f"{folder} asks for the class {name}, which is not part of seqlab: if you trust "
+                "whoever made it, load it with trust=True."
+            )
+    source, target = (
+        Vocabulary.from_dict(_read_json(folder, f"{side}_vocab.json"))
+        for side in ("source", "target")
+    )
+    cls = _class(folder, config["class"])
+    try:
+        model = cls(source, target, **config["arguments"])
+        model.load_state_dict(load_file(folder / _WEIGHTS))
+    except (TypeError, RuntimeError) as error:
+        raise BundleError(
+            f"{folder}: the weights or arguments do not fit {config['class']} "
+            f"({str(error).splitlines()[0]}); the model was written by seqlab "
+            f"{config.get('seqlab', 'unknown')}: install that version."
+        ) from error
+    return model.eval()
+
+
+def _class(folder: Path, name: str) -> type[SequenceModel]:
+    module, _, attribute = name.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BundleError(
+            f"{folder} asks for the class {name}, which cannot be imported ({error}); install the "
+            "package that it belongs to, or another version of seqlab."
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, SequenceModel)):
+        raise BundleError(f"{folder} asks for {name}, which is no model: get the model again.")
+    return cls
+
+
+def _classes(config: Mapping[str, Any]) -> list[str]:
+    """List every class that a configuration names, at any depth."""
+    names = [str(config["class"])]
+    stack: list[Any] = [config["arguments"]]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Mapping):
+            if "class_path" in value:
+                names.append(str(value["class_path"]))
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+    return names
+
+
+def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    for name in _CHECKED:
+        file = folder / name
+        if not file.is_file():
+            raise BundleError(f"{folder} is damaged: {name} is missing; get the model again.")
+        if _digest(file) != digests.get(name):
+            raise BundleError(
+                f"{folder} is damaged: {name} does not have the checksum it was saved with; "
+                "get the model again."
+            )
+
+
+def _digest(file: Path) -> str:
+    total = hashlib.sha256()
+    with open(file, "rb") as data:
+        while piece := data.read(1 << 20):
+            total.update(piece)
+    return total.hexdigest()
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        data = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{folder} is damaged: {name} is missing; get the model again."
+        ) from error
+    except ValueError as error:
+        raise BundleError(
+            f"{folder} is damaged: {name} cannot be read ({error}); get the model again."
+        ) from error
+    if not isinstance(data, dict):
+        raise BundleError(f"{folder} is damaged: {name} holds no JSON object; get the model again.")
+    return data
+
+
+def write_json(file: Path, data: Mapping[str, Any]) -> None:
+    """Write plain data as JSON, in one step that cannot leave half a file."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
+    partial.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, file)

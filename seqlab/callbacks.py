@@ -1,0 +1,201 @@
+"""What happens round an epoch: the run is kept, the best model is bundled, training stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+
+from seqlab.batch import Batch
+from seqlab.bundle import find_bundle, save_bundle
+from seqlab.errors import BundleError
+from seqlab.models.base import SequenceModel
+
+LAST = "last.ckpt"
+
+
+class RunKeeper(Checkpoint):
+    """Keep a run folder such that nothing computed is lost, whenever the run ends.
+
+    After every epoch the whole state goes to ``last.ckpt`` and a line to ``history.jsonl``; after
+    an epoch that is better than all before, the model goes to ``bundle/``. Each is written in one
+    step, so that a kill leaves the one before.
+
+    Every epoch starts from a random state that its number and the seed fix, so that a run which was
+    killed and resumed ends with the weights of one that never was.
+
+    Args:
+        folder: the run folder; it may be set later, before training starts.
+        recipe: the text of the resolved recipe, to go into the bundle.
+        card: makes the text of the bundle's README.md from its metrics.
+        facts: what else belongs into the bundle's metrics (seed, versions).
+    """
+
+    def __init__(
+        self,
+        folder: Path = Path(),
+        recipe: str = "",
+        card: Callable[[Mapping[str, Any]], str] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.card = card
+        self.facts = dict(facts or {})
+        self.best_score: float | None = None
+        self.best_epoch = -1
+        self.tokens = 0
+        self.seconds = 0.0
+        self._epoch_tokens = 0
+        self._epoch_seconds = 0.0
+        self._started = 0.0
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint from which a run goes on."""
+        return self.folder / LAST
+
+    @property
+    def bundle(self) -> Path:
+        """The best model so far."""
+        return self.folder / "bundle"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run has to know."""
+        return {
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what :meth:`state_dict` returned."""
+        self.best_score = state_dict["best_score"]
+        self.best_epoch = state_dict["best_epoch"]
+        self.tokens = state_dict["tokens"]
+        self.seconds = state_dict["seconds"]
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Forget lines of the history that a resumed run writes anew."""
+        history = self.folder / "history.jsonl"
+        if trainer.is_global_zero and history.exists():
+            lines = history.read_text(encoding="utf-8").splitlines()
+            kept = [x for x in lines if json.loads(x)["epoch"] < trainer.current_epoch]
+            history.write_text("".join(f"{x}\n" for x in kept), encoding="utf-8")
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self._epoch_tokens = 0
+        self._started = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Fix the random state of the epoch, after the loader has drawn its own number."""
+        if batch_idx == 0:
+            seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+            torch.manual_seed(1_000_003 * seed + 1009 * trainer.current_epoch + trainer.global_rank)
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Count tokens."""
+        self._epoch_tokens += int(batch.lengths.sum())
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Stop the clock: validation is no training."""
+        self._epoch_seconds = time.perf_counter() - self._started
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Write history, bundle and checkpoint."""
+        assert isinstance(pl_module, SequenceModel)
+        self.tokens += self._epoch_tokens
+        self.seconds += self._epoch_seconds
+        scores = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        score = scores.get(pl_module.monitor)
+        better = score is None or self.best_score is None or score > self.best_score
+        if better:
+            self.best_score, self.best_epoch = score, trainer.current_epoch
+        if trainer.is_global_zero:
+            self._write_history(trainer.current_epoch, scores)
+            self._say(trainer.current_epoch, scores, pl_module.monitor, better)
+            if better:
+                self._write_bundle(pl_module)
+        self._write_checkpoint(trainer)
+
+    def _write_bundle(self, model: SequenceModel) -> None:
+        metrics = {**self.facts, **getattr(model, "last_scores", {}), "best_epoch": self.best_epoch}
+        card = None if self.card is None else self.card(metrics)
+        with model.averaged():
+            save_bundle(model, self.bundle, metrics=metrics, recipe=self.recipe, card=card)
+
+    def _write_checkpoint(self, trainer: lightning.Trainer) -> None:
+        partial = self.folder / f".{LAST}.part"
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            os.replace(partial, self.last)
+
+    def _write_history(self, epoch: int, scores: Mapping[str, float]) -> None:
+        line = {"epoch": epoch, **scores, "seconds": round(self._epoch_seconds, 3)}
+        with open(self.folder / "history.jsonl", "a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")
+
+    def _say(self, epoch: int, scores: Mapping[str, float], monitor: str, better: bool) -> None:
+        speed = self._epoch_tokens / max(self._epoch_seconds, 1e-9)
+        shown = [f"loss {scores['train/loss']:.3f}"] if "train/loss" in scores else []
+        if monitor in scores:
+            shown.append(f"{monitor} {scores[monitor]:.4f}{' (best)' if better else ''}")
+        print(
+            f"epoch {epoch}: {', '.join(shown)}, {speed:,.0f} tokens/s", file=sys.stderr, flush=True
+        )
+
+    def restore_best(self, model: SequenceModel) -> None:
+        """Put the weights of the best epoch into a model."""
+        from safetensors.torch import load_file
+
+        try:
+            model.load_state_dict(load_file(find_bundle(self.bundle) / "model.safetensors"))
+        except BundleError as error:
+            raise BundleError(
+                f"{self.folder} has no bundle yet: no epoch was finished and validated."
+            ) from error
+
+
+class EarlyStop(EarlyStopping):
+    """Stop when the validation score has not risen for some epochs.
+
+    Args:
+        patience: how many epochs to wait.
+        min_delta: a rise of no more than this does not count.
+    """
+
+    def __init__(self, patience: int = 5, min_delta: float = 0.0) -> None:
+        super().__init__(
+            monitor="the model's own score", mode="max", patience=patience, min_delta=min_delta
+        )
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Watch the score by which the model chooses its best epoch."""
+        self.monitor = pl_module.monitor
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Do not train on where a resumed run had stopped for good."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True

@@ -1,0 +1,143 @@
+"""From a recipe to trainer, model and data: LightningCLI, with sentences for errors."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from argparse import ArgumentError
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from seqlab.callbacks import EarlyStop
+from seqlab.data.base import SequenceDataModule
+from seqlab.errors import RecipeError, SeqlabError, TrainingError
+from seqlab.models.base import SequenceModel
+from seqlab.recipe_check import check_overrides, explain, read_recipe
+
+_SECTIONS: dict[str, type | None] = {
+    "seed_everything": None,
+    "model": SequenceModel,
+    "data": SequenceDataModule,
+    "trainer": lightning.Trainer,
+    "early_stopping": EarlyStop,
+    "ckpt_path": None,
+}
+
+
+class SeqlabCLI(LightningCLI):
+    """LightningCLI with the vocabularies linked from the data into the model."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the links, early stopping, and the checkpoint to go on from."""
+        for side in ("source_vocab", "target_vocab"):
+            parser.link_arguments(f"data.{side}", f"model.init_args.{side}", apply_on="instantiate")
+        parser.add_lightning_class_args(EarlyStop, "early_stopping")
+        parser.add_argument("--ckpt_path", default=None)
+
+    @property
+    def recipe(self) -> str:
+        """The whole configuration as YAML, without what the links fill in."""
+        text: str = self.parser.dump(self.config, skip_validation=True)
+        return text
+
+
+def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ()) -> SeqlabCLI:
+    """Make trainer, model and data from a recipe.
+
+    Args:
+        config: the recipe.
+        overrides: ``--key value ...`` from the command line.
+        callbacks: to be added to those of the recipe.
+
+    Returns:
+        the CLI, which holds ``trainer``, ``model``, ``datamodule`` and ``config``.
+
+    Raises:
+        RecipeError: a key or a value is wrong.
+        TrainingError: the device that is asked for is not there.
+    """
+    check_overrides(overrides, _SECTIONS, read_recipe(config, _SECTIONS))
+    defaults = {
+        "logger": False,
+        "enable_progress_bar": sys.stderr.isatty(),
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,  # the data modules share batches out themselves
+        "gradient_clip_val": 5.0,
+        "callbacks": list(callbacks),
+    }
+    usage = io.StringIO()
+    try:
+        with quiet(), contextlib.redirect_stderr(_Tee(usage)):
+            return SeqlabCLI(
+                SequenceModel,
+                SequenceDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=None,
+                seed_everything_default=0,
+                trainer_defaults=defaults,
+                parser_kwargs={"exit_on_error": False},
+                args=["--config", str(config), *overrides],
+                run=False,
+            )
+    except ArgumentError as error:
+        raise RecipeError(explain(str(error))) from error
+    except (ValueError, TypeError) as error:  # how the parser wraps what a constructor raises
+        raise _own_error(error) or error from error
+    except MisconfigurationException as error:
+        if "No supported gpu" in str(error) or "accelerator" in str(error):
+            raise TrainingError(
+                "trainer.accelerator asks for a device that this machine does not have "
+                f"({str(error).splitlines()[0]}): use --trainer.accelerator cpu, or auto."
+            ) from error
+        raise RecipeError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _own_error(error: BaseException) -> SeqlabError | None:
+    """Find the error of ours that another one was raised for."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, SeqlabError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+class _Tee(io.TextIOBase):
+    """Pass stderr on, but for the parser's usage text, which `explain` replaces."""
+
+    def __init__(self, kept: io.StringIO) -> None:
+        self.kept = kept
+        self.real = sys.stderr
+
+    def write(self, text: str) -> int:
+        if text.startswith(("usage:", "error:")):
+            return self.kept.write(text)
+        return self.real.write(text)
+
+    def flush(self) -> None:
+        self.real.flush()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's advertisements and its advice about other people's loops off the screen."""
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for text in (".*num_workers.*", ".*LightningCLI's args.*", ".*`isinstance.*LeafSpec.*"):
+                warnings.filterwarnings("ignore", message=text)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

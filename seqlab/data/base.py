@@ -1,0 +1,250 @@
+"""The LightningDataModule under all tasks: splits, vocabularies, encoded columns, loaders."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from seqlab.batch import Batch, FormTable
+from seqlab.data.sampling import BucketSampler, world
+from seqlab.errors import DataError
+from seqlab.vocabulary import Vocabulary
+
+Ints = NDArray[np.int64]
+
+
+@dataclass
+class Encoded:
+    """A split as numbers, all its sequences end to end: a few bytes a token, no Python objects.
+
+    Attributes:
+        forms: ``(token,)`` int32, rows of the form table.
+        offsets: ``(sequence + 1,)`` int64, where each sequence begins and ends.
+        target: ``(token,)`` int32 ids of tags, -1 where unknown; or None.
+        features: for each feature column ``(token,)`` int32.
+        rows: ``(sequence,)`` int64, the row of the corpus that each sequence is (a part of).
+    """
+
+    forms: NDArray[np.int32]
+    offsets: Ints
+    target: NDArray[np.int32] | None = None
+    features: list[NDArray[np.int32]] = field(default_factory=list)
+    rows: Ints | None = None
+
+    @property
+    def lengths(self) -> Ints:
+        """``(sequence,)`` tokens of every sequence."""
+        return np.diff(self.offsets)
+
+
+class EncodedDataset(Dataset[Batch]):
+    """Looks up whole batches: its index is an array of sequence numbers.
+
+    Args:
+        encoded: the split.
+        table: what its forms are.
+        tags: gives the tags of a row as strings; None where no score is wanted.
+        hide: ``(form,)`` probability that a token of this form is shown as an unknown word; None
+            hides nothing.
+        seed: of what is hidden, together with the sequences of the batch.
+    """
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        table: FormTable,
+        tags: Callable[[int], list[str]] | None = None,
+        hide: NDArray[np.float64] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.encoded = encoded
+        self.table = table
+        self.tags = tags
+        self.hide = hide
+        self.seed = seed
+
+    def __getitem__(self, index: Ints) -> Batch:
+        data = self.encoded
+        starts, ends = data.offsets[index], data.offsets[index + 1]
+        where = np.concatenate(
+            [np.arange(start, end) for start, end in zip(starts, ends, strict=True)]
+        )
+        batch = self.table.batch(
+            data.forms[where].astype(np.int64),
+            ends - starts,
+            [column[where].astype(np.int64) for column in data.features],
+            None if data.target is None else data.target[where].astype(np.int64),
+        )
+        if self.hide is not None:
+            self._hide(batch, self.hide[data.forms[where]], index)
+        if self.tags is not None:
+            rows = index if data.rows is None else data.rows[index]
+            batch.gold = [self.tags(int(row)) for row in rows]
+        return batch
+
+    def _hide(self, batch: Batch, probability: NDArray[np.float64], index: Ints) -> None:
+        """Show some tokens as unknown; which ones depends on the seed and the batch alone."""
+        random = np.random.default_rng([self.seed, len(index), *(int(i) for i in index[:8])])
+        hidden = torch.from_numpy(random.random(len(probability)) < probability)  # (token,)
+        vocab = self.table.vocab
+        shown = batch.source[batch.mask]  # (token,)
+        # Hashed rows are all trained alike: which one a hidden word trains makes no difference.
+        batch.source[batch.mask] = torch.where(
+            hidden, vocab.first_unknown + shown % vocab.unknown, shown
+        )
+
+
+class SequenceDataModule(lightning.LightningDataModule):
+    """Base of the task data modules.
+
+    Args:
+        batch_size: most sequences in a batch.
+        tokens_per_batch: most tokens in a batch, padding counted in; a longer sequence goes alone.
+        eval_tokens_per_batch: the same for validation and test.
+        seed: of the order of the training batches; without it, that of the recipe
+            (``seed_everything``).
+        num_workers: processes that build batches; 0 builds them in the training process, which is
+            fastest for all but very large batches.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 32,
+        tokens_per_batch: int = 4096,
+        eval_tokens_per_batch: int = 4096,
+        seed: int | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or tokens_per_batch < 1 or eval_tokens_per_batch < 1:
+            raise DataError(
+                "data.batch_size, data.tokens_per_batch and data.eval_tokens_per_batch must "
+                "be 1 or more."
+            )
+        self.batch_size = batch_size
+        self.tokens_per_batch = tokens_per_batch
+        self.eval_tokens_per_batch = eval_tokens_per_batch
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
+        self.num_workers = num_workers
+        self.notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        """Say something about the corpus on stderr, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            if world()[0] == 0:
+                print(f"seqlab: {sentence}", file=sys.stderr)
+
+    def dataset(self, split: str, *, scored: bool) -> EncodedDataset:
+        """Return a split ready for batches; with the tags as strings where it is to be scored."""
+        raise TypeError(f"{type(self).__name__} has no datasets.")
+
+    def _loader(self, split: str, *, train: bool) -> DataLoader[Batch]:
+        dataset = self.dataset(split, scored=not train)
+        rank, world_size = world()
+        sampler = BucketSampler(
+            dataset.encoded.lengths,
+            self.batch_size if train else len(dataset.encoded.lengths),
+            self.tokens_per_batch if train else self.eval_tokens_per_batch,
+            shuffle=train,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        if self.trainer is not None:  # a resumed run draws its first batch before it is told
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+        # The sampler yields arrays of sequence numbers and the dataset answers with whole batches.
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the training split, in a new order each epoch."""
+        return self._loader("train", train=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation split, from long to short."""
+        return self._loader("validation", train=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test split, from long to short."""
+        return self._loader("test", train=False)
+
+
+def token_counts(columns: list[Any]) -> dict[str, int]:
+    """Count the strings of Arrow list columns without making a Python object of every token.
+
+    Args:
+        columns: pyarrow chunked arrays of ``list<string>``.
+    """
+    import pyarrow.compute as pc
+
+    counts: dict[str, int] = {}
+    for column in columns:
+        for chunk in column.chunks:
+            for entry in pc.value_counts(chunk.flatten()).to_pylist():
+                counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+    return counts
+
+
+def flat_ids(column: Any, encode: Any) -> tuple[NDArray[np.int32], Ints]:
+    """Encode an Arrow list column through its distinct strings.
+
+    Args:
+        column: a pyarrow chunked array of ``list<string>``.
+        encode: maps a list of distinct strings to a sequence of ids.
+
+    Returns:
+        ``(token,)`` int32 ids and ``(row + 1,)`` int64 offsets.
+    """
+    parts: list[NDArray[np.int32]] = []
+    sizes: list[Ints] = []
+    for chunk in column.chunks:
+        entries = chunk.flatten().dictionary_encode()
+        ids = np.asarray(encode(entries.dictionary.to_pylist()), np.int32)
+        parts.append(ids[entries.indices.to_numpy(zero_copy_only=False)])
+        sizes.append(np.diff(chunk.offsets.to_numpy()).astype(np.int64))
+    if not parts:
+        return np.zeros(0, np.int32), np.zeros(1, np.int64)
+    return np.concatenate(parts), np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+
+
+def vocabularies_of(folder: str | Path) -> Mapping[str, Vocabulary]:
+    """Read the vocabularies of a bundle, so that data is encoded as its model expects.
+
+    Args:
+        folder: a bundle.
+
+    Returns:
+        ``source`` and ``target``.
+
+    Raises:
+        DataError: the folder holds no vocabularies.
+    """
+    try:
+        return {
+            side: Vocabulary.from_json(
+                (Path(folder) / f"{side}_vocab.json").read_text(encoding="utf-8")
+            )
+            for side in ("source", "target")
+        }
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} is no bundle: it lacks {Path(str(error.filename)).name}; "
+            "give the folder `bundle` of a run."
+        ) from error

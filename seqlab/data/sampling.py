@@ -1,0 +1,127 @@
+"""Which sequences make a batch: similar lengths together, within a budget of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+Ints = NDArray[np.int64]
+
+
+def cut(lengths: Ints, order: Ints, batch_size: int, tokens_per_batch: int) -> list[Ints]:
+    """Cut an order of sequences into batches.
+
+    Args:
+        lengths: ``(sequence,)`` tokens of every sequence.
+        order: the sequences, those of similar length beside one another.
+        batch_size: most sequences in a batch.
+        tokens_per_batch: most tokens in a batch, padding counted in; a longer sequence goes alone.
+
+    Returns:
+        the batches, every sequence in exactly one of them.
+
+    Example:
+        >>> [b.tolist() for b in cut(np.array([9, 3, 3, 2]), np.arange(4), 2, 9)]
+        [[0], [1, 2], [3]]
+    """
+    batches: list[Ints] = []
+    start, longest = 0, 0
+    for i, row in enumerate(order):
+        longest = max(longest, int(lengths[row]))
+        size = i - start + 1
+        if size > 1 and (size > batch_size or longest * size > tokens_per_batch):
+            batches.append(order[start:i])
+            start, longest = i, int(lengths[row])
+    if start < len(order):
+        batches.append(order[start:])
+    return batches
+
+
+class BucketSampler(Sampler[Ints]):
+    """Batches of sequences of similar length, in a new order each epoch.
+
+    An epoch is fixed by ``seed`` and its number alone, so that a run which was stopped goes on with
+    the batches that it would have had. With several processes each gets the same number of training
+    batches (the first ones come again to fill up) and, without shuffling, its share of the batches,
+    each exactly once over all processes.
+
+    Args:
+        lengths: ``(sequence,)`` tokens of every sequence.
+        batch_size: most sequences in a batch.
+        tokens_per_batch: most tokens in a batch, padding counted in; a longer sequence goes alone.
+        shuffle: draw a new order each epoch; otherwise from long to short.
+        seed: of the order.
+        pool: sequences are sorted by length within random pools of this many batches.
+        rank: number of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        lengths: Ints,
+        batch_size: int,
+        tokens_per_batch: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        pool: int = 50,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.tokens_per_batch = tokens_per_batch
+        self.shuffle = shuffle
+        self.seed = seed
+        self.pool = pool
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self._made: tuple[int, list[Ints]] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is drawn; the trainer calls it."""
+        self.epoch = epoch
+
+    def batches(self) -> list[Ints]:
+        """Return this process's batches of the current epoch."""
+        if self._made is None or (self.shuffle and self._made[0] != self.epoch):
+            self._made = (self.epoch, self._share(self._all()))
+        return self._made[1]
+
+    def _all(self) -> list[Ints]:
+        if not self.shuffle:
+            order = np.argsort(-self.lengths, kind="stable")
+            return cut(self.lengths, order, self.batch_size, self.tokens_per_batch)
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(len(self.lengths))
+        size = self.pool * self.batch_size
+        batches: list[Ints] = []
+        for start in range(0, len(order), size):
+            pool = order[start : start + size]
+            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+            batches += cut(self.lengths, pool, self.batch_size, self.tokens_per_batch)
+        return [batches[i] for i in random.permutation(len(batches))]
+
+    def _share(self, batches: list[Ints]) -> list[Ints]:
+        if self.shuffle and self.world_size > 1:
+            missing = -len(batches) % self.world_size
+            batches = batches + [batches[i % len(batches)] for i in range(missing)]
+        return batches[self.rank :: self.world_size]
+
+    def __iter__(self) -> Iterator[Ints]:
+        return iter(self.batches())
+
+    def __len__(self) -> int:
+        return len(self.batches())
+
+
+def world() -> tuple[int, int]:
+    """Return the number of this process and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,61 @@
+"""Long training documents in pieces, cut where no span is open."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqlab.data.base import Encoded
+
+
+def cut_documents(encoded: Encoded, opens: NDArray[np.bool_], limit: int) -> int:
+    """Cut the documents of a split that are too long; every token stays in exactly one piece.
+
+    Args:
+        encoded: the split with its targets; its offsets and rows are changed.
+        opens: ``(tag + 1,)`` whether a document may be cut before a tag; the last entry answers
+            for an unknown tag, -1.
+        limit: most tokens of a piece; a span that is longer stays whole all the same.
+
+    Returns:
+        how many documents were cut.
+    """
+    assert encoded.target is not None
+    bounds, owners, long = [0], [], 0
+    for row, (start, end) in enumerate(
+        zip(encoded.offsets[:-1].tolist(), encoded.offsets[1:].tolist(), strict=True)
+    ):
+        long += end - start > limit
+        begin = start
+        while end - begin > limit:
+            begin += boundary(opens[encoded.target[begin:end]], limit)
+            bounds.append(begin)
+            owners.append(row)
+        if begin < end:
+            bounds.append(end)
+            owners.append(row)
+    encoded.offsets = np.array(bounds, np.int64)
+    encoded.rows = np.array(owners, np.int64)
+    return long
+
+
+def boundary(opens: NDArray[np.bool_], limit: int) -> int:
+    """Find where to cut off the first piece of a document.
+
+    Args:
+        opens: ``(token,)`` whether no span is open before each token.
+        limit: most tokens of the piece, if possible.
+
+    Returns:
+        the last place in the second half of the limit before which no span is open; where there is
+        none, the first place after; at last the whole length.
+
+    Example:
+        >>> boundary(np.array([True, True, True, False, False, True]), 4)
+        2
+    """
+    before = np.flatnonzero(opens[limit // 2 : limit + 1])
+    if len(before):
+        return limit // 2 + int(before[-1])
+    after = np.flatnonzero(opens[limit + 1 :])
+    return limit + 1 + int(after[0]) if len(after) else len(opens)

@@ -1,0 +1,228 @@
+"""What all models share: optimizers, schedules, gradient clipping and a watch over the loss."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from seqlab.batch import Batch
+from seqlab.errors import TrainingError
+from seqlab.nn.averaging import WeightAverage
+from seqlab.nn.optimizers import (
+    OptimizerName,
+    ScheduleName,
+    clip_gradients_,
+    make_optimizer,
+    schedule_factor,
+)
+from seqlab.vocabulary import Vocabulary
+
+
+class SequenceModel(lightning.LightningModule):
+    """Base of the task models; works in anybody's ``Trainer``.
+
+    Args:
+        source_vocab: what goes in.
+        target_vocab: what comes out.
+        optimizer: ``sgd``, ``adam`` or ``adamw``.
+        learning_rate: step size after the warm-up.
+        weight_decay: of the optimizer, for matrices only.
+        momentum: of SGD.
+        schedule: ``constant``; ``plateau`` (multiplied by ``plateau_factor`` when the monitored
+            score has not risen for ``plateau_patience`` epochs); ``cosine`` or ``linear`` down to
+            0.
+        warmup_steps: steps over which the learning rate rises from near 0.
+        plateau_factor: see ``schedule``.
+        plateau_patience: see ``schedule``.
+        averaging: decay of a moving average of the weights, which is what is scored and kept, such
+            as 0.998; 0 scores and keeps the weights themselves.
+
+    Attributes:
+        monitor: name of the validation score that chooses the best epoch; larger is better.
+    """
+
+    monitor = "val/accuracy"
+
+    def __init__(
+        self,
+        source_vocab: Vocabulary,
+        target_vocab: Vocabulary,
+        *,
+        optimizer: OptimizerName = "adam",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        schedule: ScheduleName = "constant",
+        warmup_steps: int = 0,
+        plateau_factor: float = 0.5,
+        plateau_patience: int = 3,
+        averaging: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.source_vocab = source_vocab
+        self.target_vocab = target_vocab
+        self.optimizer_name: OptimizerName = optimizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.schedule: ScheduleName = schedule
+        self.warmup_steps = warmup_steps
+        self.plateau_factor = plateau_factor
+        self.plateau_patience = plateau_patience
+        self.averaging = averaging
+        self._average: WeightAverage | None = None
+        self._loss_sum: Tensor | None = None
+        self._loss_steps = 0
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments but for the vocabularies, as plain JSON data."""
+        raise TypeError(f"{type(self).__name__} does not record its configuration.")
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the training loss of a batch, a scalar."""
+        raise TypeError(f"{type(self).__name__} has no loss.")
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the loss; it is summed here and logged once an epoch, as logging costs time."""
+        loss = self.loss(batch)
+        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+            raise self._not_finite()
+        detached = loss.detach()
+        self._loss_sum = detached if self._loss_sum is None else self._loss_sum + detached
+        self._loss_steps += 1
+        return loss
+
+    def on_fit_start(self) -> None:
+        """Begin the average of the weights."""
+        if self.averaging and self._average is None:
+            self._average = WeightAverage(self, self.averaging)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Take the step into the average of the weights."""
+        if self._average is not None:
+            self._average.update()
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the averaged weights in place, where there are any."""
+        if self._average is None:
+            yield
+            return
+        self._average.swap()
+        try:
+            yield
+        finally:
+            self._average.swap()
+
+    def on_validation_start(self) -> None:
+        """Score the averaged weights while training."""
+        if self._average is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._average.swap()
+
+    def on_validation_end(self) -> None:
+        """Go on with the weights themselves."""
+        if self._average is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._average.swap()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the average of the weights."""
+        if self._average is not None:
+            checkpoint["weight_average"] = self._average.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the average of the weights."""
+        if self.averaging and "weight_average" in checkpoint:
+            self._average = WeightAverage(self, self.averaging)
+            self._average.load_state_dict(checkpoint["weight_average"])
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch, stop where it is not a number, and step a plateau."""
+        if self._loss_sum is not None:
+            mean = self._loss_sum / self._loss_steps
+            if not math.isfinite(mean.item()):
+                raise self._not_finite()
+            self.log("train/loss", mean, prog_bar=True, sync_dist=True)
+            self._loss_sum, self._loss_steps = None, 0
+        score = self.trainer.callback_metrics.get(self.monitor)
+        if self.schedule == "plateau" and score is not None:
+            plateau = self.lr_schedulers()
+            assert isinstance(plateau, ReduceLROnPlateau)
+            plateau.step(score)
+
+    def _not_finite(self) -> TrainingError:
+        return TrainingError(
+            f"the loss is not a number any more in epoch {self.current_epoch} at step "
+            f"{self.global_step}: lower model.learning_rate (now {self.learning_rate:g}) or set "
+            "trainer.gradient_clip_val; the checkpoint of the last whole epoch is kept."
+        )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer and its schedule; see the class arguments."""
+        optimizer = make_optimizer(
+            self.optimizer_name,
+            self,
+            self.learning_rate,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+        )
+        if self.schedule == "plateau":
+            plateau = ReduceLROnPlateau(
+                optimizer, "max", factor=self.plateau_factor, patience=self.plateau_patience
+            )
+            return {
+                "optimizer": optimizer,
+                # Never stepped by the trainer, which would forget the step of the last epoch in
+                # the checkpoint of that epoch; `on_train_epoch_end` does it before.
+                "lr_scheduler": {
+                    "scheduler": plateau,
+                    "monitor": self.monitor,
+                    "strict": False,
+                    "frequency": sys.maxsize,
+                },
+            }
+        if self.schedule == "constant" and not self.warmup_steps:
+            return optimizer
+        name, warmup = self.schedule, self.warmup_steps
+        total = int(self.trainer.estimated_stepping_batches)
+        by_step = LambdaLR(optimizer, lambda step: schedule_factor(name, step, warmup, total))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": by_step, "interval": "step"},
+        }
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Raise the learning rate step by step where a plateau schedule starts with a warm-up."""
+        if self.schedule == "plateau" and self.global_step <= self.warmup_steps > 0:
+            factor = schedule_factor("plateau", self.global_step, self.warmup_steps, 0)
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate * factor
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the joint norm, sparse word rows counted in; by value as Lightning does."""
+        if not gradient_clip_val:
+            return
+        if gradient_clip_algorithm not in (None, "norm"):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        clip_gradients_(
+            [p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val
+        )
+
+
+Stage = Literal["val", "test"]

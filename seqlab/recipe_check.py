@@ -1,0 +1,164 @@
+"""Recipes and overrides checked key by key, before anything is built."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import seqlab
+from seqlab.errors import RecipeError, nearest
+
+_LINKED = {"source_vocab", "target_vocab", "self"}
+_CLASSES = ("model", "data")
+
+
+def read_recipe(file: Path, sections: Mapping[str, type | None]) -> dict[str, Any]:
+    """Read a recipe and check every key in it.
+
+    Args:
+        file: a YAML file.
+        sections: the top-level keys; a class where the keys below are those of its constructor,
+            None where they are of another kind.
+
+    Returns:
+        the recipe as plain data.
+
+    Raises:
+        RecipeError: it is no YAML mapping, or a key is not known; the sentence names the nearest.
+    """
+    try:
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or an impossible date
+        mark = getattr(error, "problem_mark", None)
+        place = f"{file}:{mark.line + 1}" if mark else str(file)
+        problem = getattr(error, "problem", None) or error
+        raise RecipeError(f"{place}: the recipe is not valid YAML ({problem}).") from error
+    if not isinstance(recipe, dict):
+        raise RecipeError(
+            f"{file}: a recipe is a YAML mapping with the keys {', '.join(sections)}."
+        )
+    for key, value in recipe.items():
+        _known(str(file), str(key), str(key), sections)
+        if key in _CLASSES:
+            _check_class(f"{file}: {key}", str(key), value)
+        elif isinstance(value, dict):
+            for name in value:
+                _check(str(file), [str(key), str(name)], sections, {})
+        elif sections[key] is not None and value is not None:
+            raise RecipeError(f"{file}: {key}: give a mapping of keys to values.")
+    return recipe
+
+
+def check_overrides(
+    overrides: Sequence[str], sections: Mapping[str, type | None], recipe: Mapping[str, Any]
+) -> None:
+    """Check the keys of ``--key value`` overrides.
+
+    Args:
+        overrides: from the command line.
+        sections: as for :func:`read_recipe`.
+        recipe: what :func:`read_recipe` returned.
+
+    Raises:
+        RecipeError: a key is not known; the sentence names the nearest.
+    """
+    for word in overrides:
+        if word.startswith("--") and word not in ("--print_config", "--config"):
+            key = word[2:].split("=", 1)[0].removesuffix("+")  # `--key+=value` appends
+            if not key.startswith("print_config"):
+                _check("command line", key.split("."), sections, recipe)
+
+
+def _check(
+    place: str,
+    path: Sequence[str],
+    sections: Mapping[str, type | None],
+    recipe: Mapping[str, Any],
+) -> None:
+    _known(place, path[0], path[0], sections)
+    names = [name for name in path[1:] if name not in ("init_args", "class_path")]
+    if not names:
+        return
+    cls = sections[path[0]]
+    if path[0] in _CLASSES:
+        section = recipe.get(path[0])
+        if not isinstance(section, dict) or "class_path" not in section:
+            return  # the parser itself says what class is missing
+        cls = _class(place, section["class_path"])
+    if cls is not None:
+        _known(place, ".".join([path[0], names[0]]), names[0], _parameters(cls))
+
+
+def _check_class(place: str, key: str, section: Any) -> None:
+    if not isinstance(section, dict) or "class_path" not in section:
+        raise RecipeError(f"{place}: name a class, such as `class_path: seqlab.Tagger`.")
+    cls = _class(place, section["class_path"])
+    for name in section:
+        _known(place, f"{key}.{name}", str(name), ("class_path", "init_args"))
+    arguments = section.get("init_args") or {}
+    if not isinstance(arguments, dict):
+        raise RecipeError(f"{place}.init_args: give a mapping of keys to values.")
+    for name in arguments:
+        _known(place, f"{key}.{name}", str(name), _parameters(cls))
+
+
+def _class(place: str, path: Any) -> type:
+    name = str(path)
+    module, _, attribute = name.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        known = [f"seqlab.{n}" for n in seqlab.__all__]
+        raise RecipeError(
+            f"{place}: no class {name!r} can be imported ({error}).{nearest(name, known)}"
+        ) from error
+    if not isinstance(cls, type):
+        raise RecipeError(f"{place}: {name!r} is no class.")
+    return cls
+
+
+def _parameters(cls: type) -> list[str]:
+    constructor = inspect.signature(cls.__init__)  # type: ignore[misc]  # no instance: a class
+    return [name for name in constructor.parameters if name not in _LINKED]
+
+
+def _known(place: str, key: str, name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        raise RecipeError(
+            f"{place}: unknown key {key!r}.{nearest(name, names)} "
+            "`seqlab fit RECIPE --print_config` shows all keys."
+        )
+
+
+def explain(message: str) -> str:
+    r"""Make one sentence of what the argument parser says about a wrong value.
+
+    Args:
+        message: of jsonargparse, several lines long.
+
+    Example:
+        >>> explain('Parser key "model.hidden_size":\n  Expected a <class \'int\'>. Got value: abc')
+        'model.hidden_size: expected int, got abc.'
+    """
+    path = list(dict.fromkeys(re.findall(r'[Kk]ey "([^"]+)"', message)))
+    where = ".".join(path)
+    kinds = re.findall(
+        r"Expected an? (?:<class '([^']+)'>|([^\n]+?))(?:\. Got value: ([^\n]+))?$", message, re.M
+    )
+    choices = [
+        re.sub(r"typing\.Literal\[(.+)\]", r"one of \1", kind or other)
+        for kind, other, _ in kinds
+        if not re.search("NoneType|^path but|^dot import path", kind or other)
+    ]
+    given = [got for *_, got in kinds if got] or re.findall(r"Given value: ([^\n]+)", message)
+    if choices and given and where:
+        return f"{where}: expected {' or '.join(dict.fromkeys(choices))}, got {given[0]}."
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    lines = [x for x in lines if not re.match("Given value|Expected a <class 'NoneType'>", x)]
+    return f"{where}: {lines[-1]}" if where and len(lines) > 1 else " ".join(lines)

@@ -1,0 +1,302 @@
+"""fit, validate and test: train a recipe into a run folder, score a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.trainer.states import TrainerStatus
+
+from seqlab import report, runs
+from seqlab.bundle import find_bundle, load_bundle, write_json
+from seqlab.callbacks import LAST, RunKeeper
+from seqlab.configuration import SeqlabCLI, build, quiet
+from seqlab.errors import BundleError, RecipeError, SeqlabError, TrainingError, UsageError
+from seqlab.recipe import find_recipe
+
+_RUN = "SEQLAB_RUN_FOLDER"  # tells the other processes of a run where it is kept
+
+
+def fit(argv: Sequence[str]) -> int:
+    """Train a recipe, restore its best epoch, test it, and leave a run folder.
+
+    Args:
+        argv: ``RECIPE [--key value ...]``; ``--ckpt_path last`` goes on with the newest run.
+
+    Returns:
+        0.
+    """
+    recipe, overrides = _split(argv, "fit")
+    overrides, checkpoint = _taken(overrides, "--ckpt_path")
+    config = find_recipe(recipe)
+    if any(word.startswith("--print_config") for word in overrides):
+        build(config, overrides)  # prints and exits
+    name, folder = config.stem, None
+    if checkpoint is not None:
+        checkpoint, folder, config = _resumed(config, checkpoint)
+    keeper = RunKeeper()
+    cli = build(config, overrides, [keeper])
+    keeper.folder = folder = folder or _new_folder(name)  # only now, as a wrong recipe is no run
+    keeper.recipe = cli.recipe
+    keeper.facts = _facts(cli)
+    keeper.card = lambda metrics: report.card(metrics, keeper.recipe)
+    (folder / "recipe.yaml").write_text(keeper.recipe, encoding="utf-8")
+    size = sum(p.numel() for p in cli.model.parameters())
+    _say(f"{type(cli.model).__name__} of {size:,} parameters; the run is kept in {folder}")
+    _train(cli, keeper, checkpoint, recipe)
+    keeper.restore_best(cli.model)
+    metrics = _final_metrics(cli, keeper)
+    if cli.trainer.is_global_zero:
+        _leave(folder, keeper, metrics, cli)
+    return 0
+
+
+def _train(cli: SeqlabCLI, keeper: RunKeeper, checkpoint: str | None, recipe: str) -> None:
+    """Run the trainer; where it is interrupted, say what is left and how to go on."""
+    go_on = f"`seqlab fit {recipe} --ckpt_path last` goes on"
+    try:
+        with quiet():
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except (SystemExit, KeyboardInterrupt) as error:
+        if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
+            raise
+        best = (
+            f"the best model so far (epoch {keeper.best_epoch}) is in {keeper.bundle}; {go_on}"
+            if keeper.bundle.exists()
+            else "no epoch was finished, so there is no model yet"
+        )
+        raise TrainingError(f"stopped by Ctrl-C: {best}.") from error
+    except OSError as error:
+        left = f"; {go_on} once there is room" if keeper.last.exists() else ""
+        raise TrainingError(
+            f"{keeper.folder} cannot be written ({error.strerror}){left}."
+        ) from error
+
+
+def _final_metrics(cli: SeqlabCLI, keeper: RunKeeper) -> dict[str, Any]:
+    """Score the best epoch on both splits that are scored."""
+    model, data = cli.model, cli.datamodule
+    metrics: dict[str, Any] = dict(keeper.facts)
+    metrics.update(_scored(cli, "val"))
+    metrics["split"] = "validation"
+    if "test" in getattr(data, "splits", {}):
+        metrics.update(_scored(cli, "test"))
+        metrics["split"] = "test"
+    else:
+        _say("there is no test split: the scores are those of the validation split.")
+    metrics["monitor"] = model.monitor
+    metrics["best_epoch"] = keeper.best_epoch
+    metrics["epochs"] = cli.trainer.current_epoch
+    metrics["parameters"] = sum(p.numel() for p in model.parameters())
+    metrics["train/seconds"] = round(keeper.seconds, 3)
+    metrics["train/tokens_per_second"] = round(keeper.tokens / max(keeper.seconds, 1e-9), 1)
+    metrics["peak_memory_mb"] = round(report.peak_memory_mb(), 1)
+    return metrics
+
+
+def _scored(cli: SeqlabCLI, stage: str) -> dict[str, Any]:
+    """Score one split with the model as it is; returns the scores and the speed."""
+    loader = cli.datamodule.val_dataloader if stage == "val" else cli.datamodule.test_dataloader
+    batches = loader()
+    run = cli.trainer.validate if stage == "val" else cli.trainer.test
+    start = time.perf_counter()
+    with quiet():
+        run(cli.model, dataloaders=batches, verbose=False)
+    seconds = time.perf_counter() - start
+    tokens = int(batches.dataset.encoded.offsets[-1])
+    speed = {f"{stage}/tokens_per_second": round(tokens / seconds, 1)}
+    scores: dict[str, Any] = cli.model.last_scores
+    return {**scores, **speed}
+
+
+def _leave(folder: Path, keeper: RunKeeper, metrics: dict[str, Any], cli: SeqlabCLI) -> None:
+    """Write what the run found, and print it with the next commands."""
+    write_json(folder / "metrics.json", metrics)
+    write_json(keeper.bundle / "metrics.json", metrics)
+    text = report.card(metrics, keeper.recipe)
+    (keeper.bundle / "README.md").write_text(text, encoding="utf-8")
+    stage = "test" if metrics["split"] == "test" else "val"
+    name = folder.parent / "latest" if folder.parent.joinpath("latest").exists() else folder
+    path = getattr(cli.datamodule, "path", None) or "DIR"
+    print(f"\n{report.table(metrics, stage)}\n")
+    print("next:")
+    print(f"  seqlab predict {name} {_example(cli)}")
+    print(f"  seqlab test {name} --data.path '{path}'")
+
+
+def _example(cli: SeqlabCLI) -> str:
+    """A command line's input that this model can read."""
+    if cli.model.source_vocab.features:
+        return "--input FILE --format conll"
+    return '"Ada Lovelace was born in London."'
+
+
+def score(stage: str, argv: Sequence[str]) -> int:
+    """Score a trained model: ``validate`` and ``test``.
+
+    Args:
+        stage: ``val`` or ``test``.
+        argv: ``MODEL [--data.path DIR ...] [--json]``, where MODEL is a run folder, a bundle, or a
+            recipe, which means its newest run.
+
+    Returns:
+        0.
+    """
+    verb = "validate" if stage == "val" else "test"
+    target, overrides = _split(argv, verb)
+    as_json = "--json" in overrides
+    overrides = [word for word in overrides if word != "--json"]
+    overrides, checkpoint = _taken(overrides, "--ckpt_path")
+    folder = model_folder(target)
+    config = folder / "recipe.yaml"
+    if not config.is_file():
+        raise BundleError(f"{folder} has no recipe.yaml, so its data cannot be read; give a run.")
+    if any(word.split("=")[0] in ("--data.path", "--data") for word in overrides):
+        # Other data: a lone file there is the test split and not one to hold parts of out from.
+        overrides = ["--data.hold_out", "0", *_no_files(overrides), *overrides]
+    cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
+    cli.model.load_state_dict(load_bundle(folder).state_dict())
+    if checkpoint is not None:
+        state = torch.load(_checkpoint(Path(checkpoint), target), weights_only=True)
+        cli.model.load_state_dict(state["state_dict"])
+    cli.datamodule.setup("test")
+    metrics = {**_facts(cli), **_scored(cli, stage), "model": str(folder)}
+    metrics["split"] = "validation" if stage == "val" else "test"
+    metrics["peak_memory_mb"] = round(report.peak_memory_mb(), 1)
+    print(
+        json.dumps(metrics, indent=2, ensure_ascii=False)
+        if as_json
+        else report.table(metrics, stage)
+    )
+    return 0
+
+
+def _no_files(overrides: Sequence[str]) -> list[str]:
+    """Drop files that the training recipe named for single splits, unless they are given again."""
+    given = {word.split("=")[0] for word in overrides}
+    keys = [f"--data.{part}" for part in ("train", "validation", "test")]
+    return [word for key in keys if key not in given for word in (key, "null")]
+
+
+def model_folder(target: str) -> Path:
+    """Find the bundle that a run folder, a bundle, or a recipe (its newest run) means.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    path = Path(target)
+    if path.is_dir():
+        return find_bundle(path)
+    if path.name == "latest" and path.is_file():  # the pointer of a machine without links
+        return find_bundle(runs.latest_run(path.parent.name, path.parent.parent))
+    try:
+        name = find_recipe(target).stem
+    except RecipeError as error:
+        raise UsageError(
+            f"{target!r} is no run folder, no bundle and no recipe. After `seqlab fit ner` "
+            "the model "
+            "is in runs/ner/latest."
+        ) from error
+    return find_bundle(runs.latest_run(name))
+
+
+def _split(argv: Sequence[str], verb: str) -> tuple[str, list[str]]:
+    if not argv or argv[0].startswith("-"):
+        what = "a recipe" if verb == "fit" else "a model or a recipe"
+        raise UsageError(f"`seqlab {verb}` needs {what} first, as in `seqlab {verb} ner`.")
+    return argv[0], list(argv[1:])
+
+
+def _taken(words: Sequence[str], key: str) -> tuple[list[str], str | None]:
+    """Take an option and its value out of a command line."""
+    rest, value, i = [], None, 0
+    while i < len(words):
+        if words[i] == key:
+            if i + 1 == len(words):
+                raise UsageError(f"{key} needs a value, such as `{key} last`.")
+            value, i = words[i + 1], i + 2
+        elif words[i].startswith(f"{key}="):
+            value, i = words[i].split("=", 1)[1], i + 1
+        else:
+            rest.append(words[i])
+            i += 1
+    return rest, value
+
+
+def _resumed(config: Path, checkpoint: str) -> tuple[str, Path, Path]:
+    """Find the checkpoint a run goes on from, the folder of that run, and its own recipe."""
+    file = _checkpoint(Path(checkpoint), config.stem)
+    saved = file.parent / "recipe.yaml"
+    _say(f"going on with {file.parent}")
+    return str(file), file.parent, saved if saved.is_file() else config
+
+
+def _new_folder(name: str) -> Path:
+    """Make the folder of a new run; the other processes of the run learn it from the first."""
+    if _RUN in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        return Path(os.environ[_RUN])
+    folder = runs.new_run(name)
+    os.environ[_RUN] = str(folder)
+    return folder
+
+
+def _checkpoint(path: Path, recipe: str) -> Path:
+    """Find the checkpoint that ``last``, a run folder or a file means."""
+    folder = runs.latest_run(Path(recipe).stem) if str(path) == "last" else path
+    file = folder / LAST if folder.is_dir() else folder
+    if not file.is_file():
+        raise UsageError(
+            f"no checkpoint {file}: a run has one once its first epoch is over; leave "
+            "--ckpt_path out "
+            "to start anew."
+        )
+    return file
+
+
+def _facts(cli: SeqlabCLI) -> dict[str, Any]:
+    """What belongs beside every score: seed, versions, hardware, data."""
+    return {
+        "seed": cli.config["seed_everything"],
+        "data": getattr(cli.datamodule, "path", None),
+        "versions": report.versions(),
+        "hardware": report.hardware(),
+    }
+
+
+def _say(sentence: str) -> None:
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        print(f"seqlab: {sentence}", file=sys.stderr, flush=True)
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "fit": fit,
+    "validate": lambda argv: score("val", argv),
+    "test": lambda argv: score("test", argv),
+}
+
+
+def run(verb: str, argv: Sequence[str]) -> int:
+    """Run a verb of the command line.
+
+    Args:
+        verb: ``fit``, ``validate`` or ``test``.
+        argv: what follows it.
+
+    Returns:
+        the exit code.
+
+    Raises:
+        SeqlabError: what the user can mend.
+    """
+    try:
+        return VERBS[verb](argv)
+    except torch.OutOfMemoryError as error:
+        raise SeqlabError(
+            "the memory of the device is full: lower data.tokens_per_batch or model.hidden_size."
+        ) from error

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from seqlab.data.sampling import BucketSampler, Ints, cut, world
+
+# A busy machine is no failure.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LENGTHS = st.lists(st.integers(1, 30), max_size=60).map(lambda sizes: np.array(sizes, np.int64))
+BUDGETS = {"batch_size": st.integers(1, 9), "tokens_per_batch": st.integers(1, 70)}
+
+
+def flat(batches: list[Ints]) -> list[int]:
+    return [int(i) for batch in batches for i in batch]
+
+
+def keys(batches: list[Ints]) -> list[tuple[int, ...]]:
+    return [tuple(batch.tolist()) for batch in batches]
+
+
+def check_budget(lengths: Ints, batches: list[Ints], batch_size: int, tokens: int) -> None:
+    for batch in batches:
+        assert 1 <= len(batch) <= batch_size
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= tokens
+
+
+def corpus(count: int) -> Ints:
+    """Lengths as corpora have them: many short sentences, few long ones."""
+    return np.random.default_rng(0).geometric(0.06, count).astype(np.int64)
+
+
+@UNHURRIED
+@given(lengths=LENGTHS, random=st.randoms(), **BUDGETS)
+def test_cutting_keeps_the_order_and_the_budget(
+    lengths: Ints, random: Any, batch_size: int, tokens_per_batch: int
+) -> None:
+    order = list(range(len(lengths)))
+    random.shuffle(order)
+    batches = cut(lengths, np.array(order, np.int64), batch_size, tokens_per_batch)
+    assert flat(batches) == order
+    check_budget(lengths, batches, batch_size, tokens_per_batch)
+
+
+@UNHURRIED
+@given(lengths=LENGTHS, **BUDGETS)
+def test_cutting_ends_a_batch_only_where_it_must(
+    lengths: Ints, batch_size: int, tokens_per_batch: int
+) -> None:
+    batches = cut(lengths, np.arange(len(lengths)), batch_size, tokens_per_batch)
+    for batch, following in itertools.pairwise(batches):
+        one_more = np.append(batch, following[0])
+        too_many = len(one_more) > batch_size
+        assert too_many or len(one_more) * lengths[one_more].max() > tokens_per_batch
+
+
+@UNHURRIED
+@given(lengths=LENGTHS, shuffle=st.booleans(), epoch=st.integers(0, 3), **BUDGETS)
+def test_every_sequence_comes_once_an_epoch_within_the_budget(
+    lengths: Ints, shuffle: bool, epoch: int, batch_size: int, tokens_per_batch: int
+) -> None:
+    sampler = BucketSampler(lengths, batch_size, tokens_per_batch, shuffle=shuffle, pool=2)
+    sampler.set_epoch(epoch)
+    batches = list(sampler)
+    assert sorted(flat(batches)) == list(range(len(lengths)))
+    assert len(sampler) == len(batches)
+    check_budget(lengths, batches, batch_size, tokens_per_batch)
+
+
+def test_a_sequence_beyond_the_budget_goes_alone() -> None:
+    batches = list(BucketSampler(np.array([3, 500, 3]), 8, 20))
+    assert keys(batches) == [(1,), (0, 2)]
+
+
+def test_without_shuffling_the_longest_come_first_and_ties_keep_their_order() -> None:
+    lengths = np.array([2, 9, 2, 5, 9])
+    assert flat(list(BucketSampler(lengths, 2, 99))) == [1, 4, 3, 0, 2]
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 7])
+def test_an_epoch_is_fixed_by_seed_and_number(epoch: int) -> None:
+    lengths = corpus(300)
+    walked = BucketSampler(lengths, 8, 100, shuffle=True, seed=5)
+    for number in range(epoch + 1):  # one that ran all epochs, and one that resumes in the last
+        walked.set_epoch(number)
+        walked.batches()
+    resumed = BucketSampler(lengths, 8, 100, shuffle=True, seed=5)
+    resumed.set_epoch(epoch)
+    assert keys(walked.batches()) == keys(resumed.batches()) == keys(list(resumed))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    found = set()
+    for seed, epoch in itertools.product(range(3), range(3)):
+        sampler = BucketSampler(corpus(100), 4, 60, shuffle=True, seed=seed)
+        sampler.set_epoch(epoch)
+        found.add(tuple(keys(sampler.batches())))
+    assert len(found) == 9
+
+
+def test_drawing_an_order_leaves_the_global_random_state_alone() -> None:
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    list(BucketSampler(corpus(100), 4, 60, shuffle=True))
+    assert (np.random.get_state()[1] == before[0]).all()
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_without_shuffling_every_epoch_is_the_same() -> None:
+    sampler = BucketSampler(corpus(50), 4, 60)
+    first = sampler.batches()
+    sampler.set_epoch(3)
+    assert sampler.batches() is first
+
+
+def test_sequences_of_similar_length_share_a_batch() -> None:
+    lengths = corpus(2000)
+    batches = list(BucketSampler(lengths, 16, 10_000, shuffle=True))
+    cells = sum(len(batch) * lengths[batch].max() for batch in batches)
+    assert lengths.sum() / cells > 0.85  # share of the cells that are real tokens
+    blind = cut(lengths, np.arange(2000), 16, 10_000)
+    assert lengths.sum() / sum(len(b) * lengths[b].max() for b in blind) < 0.5
+
+
+def test_short_and_long_batches_come_mixed() -> None:
+    lengths = corpus(2000)
+    longest = [lengths[batch].max() for batch in BucketSampler(lengths, 16, 10_000, shuffle=True)]
+    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 2, 7, 101])
+def test_processes_train_on_equally_many_batches_and_share_none(
+    world_size: int, count: int
+) -> None:
+    lengths = corpus(count)
+    whole = keys(BucketSampler(lengths, 3, 40, shuffle=True, seed=1).batches())
+    shares = [
+        keys(
+            BucketSampler(
+                lengths, 3, 40, shuffle=True, seed=1, rank=rank, world_size=world_size
+            ).batches()
+        )
+        for rank in range(world_size)
+    ]
+    assert {len(share) for share in shares} == {-(-len(whole) // world_size)}
+    dealt = [batch for turn in zip(*shares, strict=True) for batch in turn]
+    assert dealt[: len(whole)] == whole  # disjoint, as no sequence is in two batches of the whole
+    again = dealt[len(whole) :]
+    assert len(again) < world_size
+    assert again == [whole[i % len(whole)] for i in range(len(again))]
+
+
+@UNHURRIED
+@given(lengths=LENGTHS, world_size=st.integers(1, 4), **BUDGETS)
+def test_processes_score_every_sequence_once(
+    lengths: Ints, world_size: int, batch_size: int, tokens_per_batch: int
+) -> None:
+    shares = [
+        BucketSampler(lengths, batch_size, tokens_per_batch, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    scored = [i for share in shares for i in flat(share.batches())]
+    assert sorted(scored) == list(range(len(lengths)))
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_loader_asks_for_whole_batches() -> None:
+    sampler = BucketSampler(corpus(20), 4, 60, shuffle=True)
+    loader: DataLoader[Any] = DataLoader(
+        Echo(),
+        batch_size=None,
+        sampler=sampler,
+    )
+    assert len(loader) == len(sampler)
+    assert [b.tolist() for b in loader] == [b.tolist() for b in sampler.batches()]
+
+
+class Echo(torch.utils.data.Dataset[Any]):
+    """Answers with the index it is asked for."""
+
+    def __getitem__(self, index: Ints) -> Any:
+        return torch.from_numpy(index)
+
+
+def test_a_process_by_itself_is_the_first_of_one() -> None:
+    assert world() == (0, 1)
+
+
+def test_the_process_group_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
+    assert world() == (2, 4)

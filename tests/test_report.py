@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import builtins
+import importlib.metadata
+from typing import Any
+
+import pytest
+import torch
+
+import seqlab
+from seqlab.report import card, hardware, peak_memory_mb, table, versions
+
+
+def metrics(stage: str = "test") -> dict[str, Any]:
+    return {
+        f"{stage}/span_f1": 0.91237,
+        f"{stage}/precision": 0.9,
+        f"{stage}/recall": 0.92508,
+        f"{stage}/accuracy": 0.98765,
+        f"{stage}/sentence_accuracy": 0.5,
+        f"{stage}/per_type": {
+            "LOC": {"precision": 1.0, "recall": 1.0, "f1": 1.0, "gold": 1668, "predicted": 1668},
+            "PER": {"precision": 0.8, "recall": 0.0, "f1": 0.00004, "gold": 7, "predicted": 12},
+        },
+        f"{stage}/scorer": "spans, iob2, strict",
+        f"{stage}/tokens_per_second": 123456.7,
+        "train/seconds": 1234.56,
+        "train/tokens_per_second": 9876.5,
+        "peak_memory_mb": 1234.5,
+        "split": stage,
+        "seed": 13,
+        "best_epoch": 7,
+        "versions": {"python": "3.11.1", "torch": "2.13.0"},
+        "hardware": "a machine",
+    }
+
+
+def test_the_table_shows_every_type_and_every_fact() -> None:
+    assert table(metrics(), "test").splitlines() == [
+        "          precision  recall      F1    gold  found",
+        "LOC         100.00% 100.00% 100.00%   1,668  1,668",
+        "PER          80.00%   0.00%   0.00%       7     12",
+        "overall      90.00%  92.51%  91.24%   1,675  1,680",
+        "",
+        "span F1           91.24%",
+        "token accuracy    98.77%",
+        "sentence accuracy 50.00%",
+        "training          1,234.6 s",
+        "training speed    9,876 tokens/s",
+        "scoring speed     123,457 tokens/s",
+        "peak memory       1,234 MB",
+        "scorer            spans, iob2, strict",
+        "split             test",
+        "seed              13",
+        "best epoch        7",
+    ]
+
+
+def test_columns_stay_below_their_names_for_long_labels() -> None:
+    scores = metrics()
+    scores["test/per_type"]["ORGANISATION"] = scores["test/per_type"]["PER"]
+    head, *rows = table(scores, "test").splitlines()[:5]
+    for row in rows:
+        assert len(row) == len(head)
+        for name in ("precision", "recall", "F1"):
+            assert row[head.index(name) + len(name) - 1] == "%"
+
+
+def test_without_spans_there_is_no_table_of_types() -> None:
+    assert table({"val/accuracy": 0.75, "val/scorer": "tokens", "seed": 0}, "val").splitlines() == [
+        "token accuracy    75.00%",
+        "scorer            tokens",
+        "seed              0",
+    ]
+
+
+def test_a_table_is_of_one_stage() -> None:
+    scores = {**metrics("val"), **{k: v for k, v in metrics("test").items() if k != "split"}}
+    scores["test/span_f1"] = 0.1
+    assert "span F1           91.24%" in table(scores, "val")
+    assert "span F1           10.00%" in table(scores, "test")
+
+
+def test_no_scores_are_an_empty_table() -> None:
+    assert table({}, "test") == ""
+
+
+def test_the_card_holds_scores_recipe_and_origin() -> None:
+    text = card(metrics(), "\nseed_everything: 13\n\n")
+    assert f"```text\n{table(metrics(), 'test')}\n```" in text
+    assert "```yaml\nseed_everything: 13\n```\n" in text
+    assert "python 3.11.1, torch 2.13.0; a machine" in text
+    assert text.startswith("# A seqlab model\n")
+    assert text.count("```") == 6
+
+
+@pytest.mark.parametrize(("stages", "shown"), [(["val"], "val"), (["val", "test"], "test")])
+def test_the_card_shows_the_test_split_once_there_is_one(stages: list[str], shown: str) -> None:
+    scores = {key: value for stage in stages for key, value in metrics(stage).items()}
+    assert table(scores, shown) in card(scores, "")
+
+
+def test_the_python_example_of_the_card_is_python() -> None:
+    code = card(metrics(), "").split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+
+
+def test_versions_are_those_that_are_installed() -> None:
+    found = versions()
+    assert found["seqlab"] == seqlab.__version__
+    assert found["torch"] == importlib.metadata.version("torch")
+    assert list(found)[:2] == ["python", "seqlab"]
+    assert all(found.values())
+
+
+def test_the_hardware_has_a_name_and_threads() -> None:
+    name, threads = hardware().split(", ")[:2]
+    assert name
+    assert threads == f"{torch.get_num_threads()} threads"
+
+
+def test_the_hardware_has_a_name_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError("/proc/cpuinfo")
+
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "z80")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(builtins, "open", missing)
+    assert hardware() == f"z80, {torch.get_num_threads()} threads"
+
+
+def test_the_accelerator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Fast 9000")
+    assert hardware().endswith(" threads, Fast 9000")
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_memory_is_counted_in_megabytes(
+    platform: str, unit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        ru_maxrss = 3_000_000
+
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr("resource.getrusage", lambda who: Usage)
+    assert peak_memory_mb() == 3.0 * unit
+
+
+def test_memory_holds_at_least_what_this_test_holds() -> None:
+    held = torch.ones(25_000_000)  # 100 MB
+    assert peak_memory_mb() > held.nbytes / 1e6
