@@ -46,7 +46,7 @@ def save_bundle(
     Returns:
         the folder.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(folder)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
@@ -54,7 +54,8 @@ def save_bundle(
     new.mkdir(parents=True)
     try:
         state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        save_file(state, new / _WEIGHTS)
+        # `save_file` would hide the file from other users, and a full disk behind its own error.
+        (new / _WEIGHTS).write_bytes(save(state))
         (new / "source_vocab.json").write_text(model.source_vocab.to_json(), encoding="utf-8")
         (new / "target_vocab.json").write_text(model.target_vocab.to_json(), encoding="utf-8")
         config = {
@@ -157,7 +158,7 @@ def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
         if not (trust or name.startswith(_TRUSTED)):
             raise BundleError(
                 f"{folder} asks for the class {name}, which is not part of seqlab: if you trust "
-                "whoever made it, load it with trust=True."
+                "whoever made it, load it in Python with seqlab.load(..., trust=True)."
             )
     source, target = (
         Vocabulary.from_dict(_read_json(folder, f"{side}_vocab.json"))

@@ -88,13 +88,17 @@ class RunKeeper(Checkpoint):
         """Forget lines of the history that a resumed run writes anew."""
         history = self.folder / "history.jsonl"
         if trainer.is_global_zero and history.exists():
-            lines = history.read_text(encoding="utf-8").splitlines()
-            kept = [x for x in lines if json.loads(x)["epoch"] < trainer.current_epoch]
-            history.write_text("".join(f"{x}\n" for x in kept), encoding="utf-8")
+            lines = history.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [x for x in lines if x.endswith("\n")]  # the last may be cut off by a kill
+            kept = [x for x in kept if json.loads(x)["epoch"] < trainer.current_epoch]
+            partial = history.with_name(f".{history.name}.part")
+            partial.write_text("".join(kept), encoding="utf-8")
+            os.replace(partial, history)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Start the clock."""
         self._epoch_tokens = 0
+        self._epoch_seconds = 0.0
         self._started = time.perf_counter()
 
     def on_train_batch_start(
@@ -118,18 +122,25 @@ class RunKeeper(Checkpoint):
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Stop the clock: validation is no training."""
-        self._epoch_seconds = time.perf_counter() - self._started
+        self._epoch_seconds += time.perf_counter() - self._started
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Go on with the clock."""
+        self._started = time.perf_counter()
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Write history, bundle and checkpoint."""
         assert isinstance(pl_module, SequenceModel)
+        self._epoch_seconds += time.perf_counter() - self._started
         self.tokens += self._epoch_tokens
         self.seconds += self._epoch_seconds
         scores = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        if pl_module.scored_epoch != trainer.current_epoch:  # those are of an earlier epoch
+            scores = {k: v for k, v in scores.items() if not k.startswith("val/")}
         score = scores.get(pl_module.monitor)
-        better = score is None or self.best_score is None or score > self.best_score
+        better = self.best_score is None or (score is not None and score > self.best_score)
         if better:
             self.best_score, self.best_epoch = score, trainer.current_epoch
         if trainer.is_global_zero:
@@ -189,6 +200,10 @@ class EarlyStop(EarlyStopping):
         super().__init__(
             monitor="the model's own score", mode="max", patience=patience, min_delta=min_delta
         )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what was waited so far; how long to wait is what the resumed run says."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Watch the score by which the model chooses its best epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import sys
 import warnings
 from argparse import ArgumentError
@@ -92,9 +93,9 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
     except ArgumentError as error:
         raise RecipeError(explain(str(error))) from error
     except (ValueError, TypeError) as error:  # how the parser wraps what a constructor raises
-        raise _own_error(error) or error from error
+        raise _cause(error) from error
     except MisconfigurationException as error:
-        if "No supported gpu" in str(error) or "accelerator" in str(error):
+        if "No supported gpu" in str(error) or "can not run on your system" in str(error):
             raise TrainingError(
                 "trainer.accelerator asks for a device that this machine does not have "
                 f"({str(error).splitlines()[0]}): use --trainer.accelerator cpu, or auto."
@@ -102,12 +103,16 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
         raise RecipeError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def _own_error(error: BaseException) -> SeqlabError | None:
-    """Find the error of ours that another one was raised for."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, SeqlabError):
-        cause = cause.__cause__ or cause.__context__
-    return cause
+def _cause(error: Exception) -> BaseException:
+    """Find what a constructor said, in an error that the parser raised for it."""
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    ours = next((cause for cause in chain if isinstance(cause, SeqlabError)), None)
+    if ours is None and isinstance(chain[-1], ValueError):
+        cls = re.search(r"class_path='([^']+)'", str(error))
+        return RecipeError(f"{cls[1] if cls else 'the recipe'}: {explain(str(chain[-1]))}")
+    return ours or chain[-1]  # a defect is not the user's: it keeps its traceback
 
 
 class _Tee(io.TextIOBase):

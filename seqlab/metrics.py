@@ -91,6 +91,35 @@ def count_tags(
     return right_tokens, tokens, right_sentences, sentences
 
 
+def count_labels(
+    predicted: Sequence[Sequence[str]], target: Sequence[Sequence[str]], labels: Sequence[str]
+) -> list[list[int]]:
+    """Count the tokens of every tag.
+
+    Args:
+        predicted: the tags of every sentence, as predicted.
+        target: the tags of every sentence, as they should be; same lengths.
+        labels: the tags to count one by one.
+
+    Returns:
+        (label + 1, 3) numbers of predicted, gold and right tokens for each tag, and in the last row
+        for all other tags together; tokens whose gold tag is ``?`` are left out.
+
+    Example:
+        >>> count_labels([["NOUN", "X"]], [["NOUN", "VERB"]], ["NOUN", "VERB"])
+        [[1, 1, 1], [0, 1, 0], [1, 0, 0]]
+    """
+    rows = {label: row for row, label in enumerate(labels)}
+    counts = [[0, 0, 0] for _ in range(len(labels) + 1)]
+    for ours, gold in zip(predicted, target, strict=True):
+        for found, wanted in zip(ours, gold, strict=True):
+            if wanted != UNKNOWN:
+                counts[rows.get(found, len(labels))][0] += 1
+                counts[rows.get(wanted, len(labels))][1] += 1
+                counts[rows.get(wanted, len(labels))][2] += found == wanted
+    return counts
+
+
 def f1_of(predicted: int, gold: int, correct: int) -> tuple[float, float, float]:
     """Precision, recall and their harmonic mean; each is 0 where it is undefined.
 
@@ -113,7 +142,57 @@ def f1_of(predicted: int, gold: int, correct: int) -> tuple[float, float, float]
     )
 
 
-class SpanF1(Metric):
+class _LabelCounts(Metric):
+    """Counts of predicted, gold and correct for every label, and one row for all others.
+
+    Args:
+        labels: the labels to count one by one, each once.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        super().__init__()
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"a label may come only once, not as in {', '.join(labels)}.")
+        self.labels = tuple(labels)
+        counts = torch.zeros(len(labels) + 1, 3, dtype=torch.int64)  # (label + others, count)
+        self.add_state("counts", counts, dist_reduce_fx="sum")
+
+    def per_label(self) -> dict[str, dict[str, float | int]]:
+        """Score each label; under distributed training every process has to call this.
+
+        Returns:
+            For each label ``precision``, ``recall``, ``f1`` from 0 to 1, and the numbers ``gold``,
+            ``predicted`` and ``correct``; under `OTHERS`, if there were any, those of
+            all labels that are not in ``labels``.
+        """
+        with self.sync_context(should_sync=not self._is_synced, should_unsync=not self._is_synced):
+            rows = self.counts.tolist()
+        scores: dict[str, dict[str, float | int]] = {}
+        for label, (predicted, gold, correct) in zip([*self.labels, OTHERS], rows, strict=True):
+            precision, recall, f1 = f1_of(predicted, gold, correct)
+            scores[label] = {"precision": precision, "recall": recall, "f1": f1}
+            scores[label] |= {"gold": gold, "predicted": predicted, "correct": correct}
+        if not any(rows[-1]):
+            del scores[OTHERS]
+        return scores
+
+    def macro_f1(self) -> float:
+        """Average F1 over the labels that were gold or predicted at least once, as seqeval does.
+
+        Returns:
+            The average, from 0 to 1, and 0 if there was nothing to find; `OTHERS` counts as one
+            label.
+        """
+        rows = [row for row in self.per_label().values() if row["gold"] or row["predicted"]]
+        return sum(row["f1"] for row in rows) / len(rows) if rows else 0.0
+
+
+class SpanF1(_LabelCounts):
     """Exact span F1, micro-averaged, equal to seqeval in strict mode or to conlleval.
 
     A gold span whose label is not in ``labels`` counts as missed unless it was predicted all the
@@ -137,24 +216,15 @@ class SpanF1(Metric):
         1.0
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    counts: Tensor
     sentences: Tensor
 
     def __init__(self, labels: Sequence[str], scheme: str = "iob2", repair: str = "strict") -> None:
-        super().__init__()
+        super().__init__(labels)
         if scheme == "none":
             raise DataError("scheme none has no spans to score: use TagAccuracy for such tags.")
         spans_of([], scheme, repair)  # refuses unknown names now, not after an epoch
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"a label may come only once, not as in {', '.join(labels)}.")
-        self.labels = tuple(labels)
         self.scheme = scheme
         self.repair = repair
-        counts = torch.zeros(len(labels) + 1, 3, dtype=torch.int64)  # (label + others, count)
-        self.add_state("counts", counts, dist_reduce_fx="sum")
         sentences = torch.zeros(2, dtype=torch.int64)  # (exact, all)
         self.add_state("sentences", sentences, dist_reduce_fx="sum")
 
@@ -194,39 +264,15 @@ class SpanF1(Metric):
         scores = {"span_f1": f1, "precision": precision, "recall": recall}
         return {name: torch.tensor(x, device=self.counts.device) for name, x in scores.items()}
 
-    def per_label(self) -> dict[str, dict[str, float | int]]:
-        """Score each label; under distributed training every process has to call this.
 
-        Returns:
-            For each label ``precision``, ``recall``, ``f1`` from 0 to 1, and the numbers ``gold``,
-            ``predicted`` and ``correct`` of its spans; under `OTHERS`, if there were any, those of
-            all labels that are not in ``labels``.
-        """
-        with self.sync_context(should_sync=not self._is_synced, should_unsync=not self._is_synced):
-            rows = self.counts.tolist()
-        scores: dict[str, dict[str, float | int]] = {}
-        for label, (predicted, gold, correct) in zip([*self.labels, OTHERS], rows, strict=True):
-            precision, recall, f1 = f1_of(predicted, gold, correct)
-            scores[label] = {"precision": precision, "recall": recall, "f1": f1}
-            scores[label] |= {"gold": gold, "predicted": predicted, "correct": correct}
-        if not any(rows[-1]):
-            del scores[OTHERS]
-        return scores
-
-    def macro_f1(self) -> float:
-        """Average F1 over the labels that were gold or predicted at least once, as seqeval does.
-
-        Returns:
-            The average, from 0 to 1, and 0 if there was no span; `OTHERS` counts as one label.
-        """
-        rows = [row for row in self.per_label().values() if row["gold"] or row["predicted"]]
-        return sum(row["f1"] for row in rows) / len(rows) if rows else 0.0
-
-
-class TagAccuracy(Metric):
+class TagAccuracy(_LabelCounts):
     """How many tags are right, and how many sentences are right throughout.
 
     Tokens whose gold tag is unknown (``?``) are left out.
+
+    Args:
+        labels: the tags to count one by one for :meth:`per_label`, each once; all others share a
+            row.
 
     Example:
         >>> metric = TagAccuracy()
@@ -235,15 +281,12 @@ class TagAccuracy(Metric):
         {'token_accuracy': tensor(0.6667), 'sentence_accuracy': tensor(0.5000)}
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    counts: Tensor
+    totals: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
-        counts = torch.zeros(4, dtype=torch.int64)  # (right tokens, tokens, and both of sentences)
-        self.add_state("counts", counts, dist_reduce_fx="sum")
+    def __init__(self, labels: Sequence[str] = ()) -> None:
+        super().__init__(labels)
+        totals = torch.zeros(4, dtype=torch.int64)  # (right tokens, tokens, and both of sentences)
+        self.add_state("totals", totals, dist_reduce_fx="sum")
 
     @property
     def scorer(self) -> str:
@@ -260,7 +303,10 @@ class TagAccuracy(Metric):
         Raises:
             ValueError: there are not as many predicted as gold sentences, or tags in one of them.
         """
-        self.counts += torch.tensor(count_tags(predicted, target), device=self.counts.device)
+        device = self.totals.device
+        self.totals += torch.tensor(count_tags(predicted, target), device=device)
+        rows = count_labels(predicted, target, self.labels)
+        self.counts += torch.tensor(rows, device=device)  # (label + others, count)
 
     def compute(self) -> dict[str, Tensor]:
         """Score all that was counted.
@@ -269,8 +315,8 @@ class TagAccuracy(Metric):
             ``token_accuracy`` and ``sentence_accuracy``, scalars from 0 to 1, 0 where nothing was
             counted.
         """
-        right_tokens, tokens, right_sentences, sentences = self.counts.tolist()
-        device = self.counts.device
+        right_tokens, tokens, right_sentences, sentences = self.totals.tolist()
+        device = self.totals.device
         return {
             "token_accuracy": torch.tensor(right_tokens / max(tokens, 1), device=device),
             "sentence_accuracy": torch.tensor(right_sentences / max(sentences, 1), device=device),

@@ -42,12 +42,12 @@ def destination(output: str | None) -> Iterator[Callable[[bytes], None]]:
         with suppress(BrokenPipeError):
             yield _to_stdout
         return
-    path = Path(os.path.realpath(output))
+    path = Path(os.path.realpath(output))  # a link is written through
     special = path.exists() and not path.is_file() and not path.is_dir()  # such as /dev/null
-    with _direct(path) if special else _finished(path) as file:
+    with _direct(path, output) if special else _finished(path, output) as file:
 
         def write(data: bytes) -> None:
-            with _explained(path):
+            with _explained(output):
                 file.write(data)
 
         yield write
@@ -77,28 +77,33 @@ def _silence_stdout() -> None:
         os.close(null)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path, output: str) -> BinaryIO:
     try:
         return path.open("wb")
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}.") from error
+        raise UsageError(
+            f"cannot write {output}: {error.strerror}; name a file in a folder that exists and may "
+            "be written."
+        ) from error
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(output: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SeqlabError(f"cannot write {path}: {error.strerror}.") from error
+        raise SeqlabError(
+            f"cannot write {output}: {error.strerror}; make room, or name a file elsewhere."
+        ) from error
 
 
 @contextmanager
-def _direct(path: Path) -> Iterator[BinaryIO]:
+def _direct(path: Path, output: str) -> Iterator[BinaryIO]:
     """A device or pipe, which cannot be replaced by a finished file."""
-    file = _opened(path)
+    file = _opened(path, output)
     try:
         yield file
-        with _explained(path):
+        with _explained(output):
             file.flush()
     finally:
         with suppress(OSError):  # what goes wrong was said before
@@ -106,16 +111,16 @@ def _direct(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _finished(path: Path) -> Iterator[BinaryIO]:
+def _finished(path: Path, output: str) -> Iterator[BinaryIO]:
     """A file that gets its name when the block ends well."""
     if path.is_dir():
-        raise UsageError(f"cannot write {path}: it is a folder; give a file.")
+        raise UsageError(f"cannot write {output}: it is a folder; give a file.")
     partial = partial_of(path)
-    file = _opened(partial)
+    file = _opened(partial, output)
     try:
         with _ended_by_kill():
             yield file
-            with _explained(path):
+            with _explained(output):
                 file.close()
                 os.replace(partial, path)
     except BaseException:

@@ -15,7 +15,8 @@ def shipped() -> dict[str, Path]:
     """Return the recipes that come with seqlab, by name, in alphabetical order."""
     for folder in _FOLDERS:
         if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+            files = sorted(folder.glob("*.yaml"), key=lambda path: path.stem)
+            return {path.stem: path for path in files}
     return {}
 
 

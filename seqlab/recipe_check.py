@@ -66,13 +66,28 @@ def check_overrides(
         recipe: what :func:`read_recipe` returned.
 
     Raises:
-        RecipeError: a key is not known; the sentence names the nearest.
+        RecipeError: a key or a class is not known, the sentence names the nearest; or a word is no
+            key, or a key has no value.
     """
-    for word in overrides:
-        if word.startswith("--") and word not in ("--print_config", "--config"):
-            key = word[2:].split("=", 1)[0].removesuffix("+")  # `--key+=value` appends
-            if not key.startswith("print_config"):
-                _check("command line", key.split("."), sections, recipe)
+    words = iter(overrides)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option == "--print_config":
+            continue
+        if not option.startswith("--"):
+            raise RecipeError(
+                f"command line: what is {word!r}? Write overrides as --key value, such as "
+                "--trainer.max_epochs 3."
+            )
+        key = option[2:].removesuffix("+")  # `--key+=value` appends
+        if key != "config":
+            _check("command line", key.split("."), sections, recipe)
+        if not equals:
+            value = next(words, "--")
+        if value.startswith("--"):
+            raise RecipeError(f"command line: {option} has no value: write {option} VALUE.")
+        if key.removesuffix(".class_path") in _CLASSES and _CLASS_PATH.fullmatch(value):
+            _class("command line", value)
 
 
 def _check(
@@ -81,6 +96,8 @@ def _check(
     sections: Mapping[str, type | None],
     recipe: Mapping[str, Any],
 ) -> None:
+    if path[0] not in sections and (home := _home(path[0], sections, recipe)):
+        raise _unknown(place, path[0], f" Did you mean {home!r}?")
     _known(place, path[0], path[0], sections)
     names = [name for name in path[1:] if name not in ("init_args", "class_path")]
     if not names:
@@ -93,6 +110,17 @@ def _check(
         cls = _class(place, section["class_path"])
     if cls is not None:
         _known(place, ".".join([path[0], names[0]]), names[0], _parameters(cls))
+
+
+def _home(name: str, sections: Mapping[str, type | None], recipe: Mapping[str, Any]) -> str:
+    """Spell a key out that was given without its section; empty where no section has it."""
+    for section, cls in sections.items():
+        given = recipe.get(section)
+        if section in _CLASSES and isinstance(given, dict) and "class_path" in given:
+            cls = _class(section, given["class_path"])
+        if cls is not None and name in _parameters(cls):
+            return f"{section}.{name}"
+    return ""
 
 
 def _check_class(place: str, key: str, section: Any) -> None:
@@ -130,10 +158,13 @@ def _parameters(cls: type) -> list[str]:
 
 def _known(place: str, key: str, name: str, names: Iterable[str]) -> None:
     if name not in names:
-        raise RecipeError(
-            f"{place}: unknown key {key!r}.{nearest(name, names)} "
-            "`seqlab fit RECIPE --print_config` shows all keys."
-        )
+        raise _unknown(place, key, nearest(name, names))
+
+
+def _unknown(place: str, key: str, hint: str) -> RecipeError:
+    return RecipeError(
+        f"{place}: unknown key {key!r}.{hint} `seqlab fit RECIPE --print_config` shows all keys."
+    )
 
 
 def explain(message: str) -> str:
@@ -161,4 +192,6 @@ def explain(message: str) -> str:
         return f"{where}: expected {' or '.join(dict.fromkeys(choices))}, got {given[0]}."
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     lines = [x for x in lines if not re.match("Given value|Expected a <class 'NoneType'>", x)]
-    return f"{where}: {lines[-1]}" if where and len(lines) > 1 else " ".join(lines)
+    if where and len(lines) > 1:
+        return f"{where}: {lines[-1]}"
+    return re.sub(r'^Parser key "([^"]+)"', r"\1", " ".join(lines))

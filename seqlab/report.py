@@ -56,10 +56,11 @@ def table(metrics: Mapping[str, Any], stage: str) -> str:
     if types:
         width = max(8, *(len(label) for label in types))
         lines.append(f"{'':{width}}  precision  recall      F1    gold  found")
+        accuracy = metrics.get(f"{stage}/accuracy", 0.0)  # all three in one, where all is tagged
         overall = {
-            "precision": metrics[f"{stage}/precision"],
-            "recall": metrics[f"{stage}/recall"],
-            "f1": metrics[f"{stage}/span_f1"],
+            "precision": metrics.get(f"{stage}/precision", accuracy),
+            "recall": metrics.get(f"{stage}/recall", accuracy),
+            "f1": metrics.get(f"{stage}/span_f1", accuracy),
             "gold": sum(int(row["gold"]) for row in types.values()),
             "predicted": sum(int(row["predicted"]) for row in types.values()),
         }

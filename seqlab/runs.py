@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from seqlab.errors import UsageError
+from seqlab.errors import SeqlabError, UsageError
 
 _POINTER = "latest"
 
@@ -19,8 +19,20 @@ def new_run(name: str, root: Path | None = None) -> Path:
 
     Returns:
         ``root/name/n`` with the next free number; ``root/name/latest`` points to it.
+
+    Raises:
+        SeqlabError: the folder cannot be made.
     """
-    home = _root(root) / name
+    try:
+        return _made(_root(root) / name)
+    except OSError as error:
+        raise SeqlabError(
+            f"cannot keep a run in {_root(root)} ({error.strerror}): go to a folder that may be "
+            "written, or name one in SEQLAB_RUNS."
+        ) from error
+
+
+def _made(home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     number = max([int(p.name) for p in home.iterdir() if p.name.isdecimal()], default=0) + 1
     while True:

@@ -14,11 +14,12 @@ import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from seqlab import report, runs
-from seqlab.bundle import find_bundle, load_bundle, write_json
+from seqlab.bundle import load_bundle, write_json
 from seqlab.callbacks import LAST, RunKeeper
 from seqlab.configuration import SeqlabCLI, build, quiet
-from seqlab.errors import BundleError, RecipeError, SeqlabError, TrainingError, UsageError
+from seqlab.errors import BundleError, SeqlabError, TrainingError, UsageError
 from seqlab.recipe import find_recipe
+from seqlab.zoo import model_folder
 
 _RUN = "SEQLAB_RUN_FOLDER"  # tells the other processes of a run where it is kept
 
@@ -182,28 +183,6 @@ def _no_files(overrides: Sequence[str]) -> list[str]:
     given = {word.split("=")[0] for word in overrides}
     keys = [f"--data.{part}" for part in ("train", "validation", "test")]
     return [word for key in keys if key not in given for word in (key, "null")]
-
-
-def model_folder(target: str) -> Path:
-    """Find the bundle that a run folder, a bundle, or a recipe (its newest run) means.
-
-    Raises:
-        UsageError: it is none of them.
-    """
-    path = Path(target)
-    if path.is_dir():
-        return find_bundle(path)
-    if path.name == "latest" and path.is_file():  # the pointer of a machine without links
-        return find_bundle(runs.latest_run(path.parent.name, path.parent.parent))
-    try:
-        name = find_recipe(target).stem
-    except RecipeError as error:
-        raise UsageError(
-            f"{target!r} is no run folder, no bundle and no recipe. After `seqlab fit ner` "
-            "the model "
-            "is in runs/ner/latest."
-        ) from error
-    return find_bundle(runs.latest_run(name))
 
 
 def _split(argv: Sequence[str], verb: str) -> tuple[str, list[str]]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from seqlab import runs
 from seqlab.bundle import find_bundle, load_bundle
-from seqlab.errors import BundleError
+from seqlab.errors import BundleError, RecipeError
 from seqlab.models.tagger import Tagger
 from seqlab.pipeline import Pipeline
+from seqlab.recipe import find_recipe
 
 
 def load(model: str | Path, *, device: str = "auto", trust: bool = False) -> Pipeline:
     """Load a model, ready to be called on text.
 
     Args:
-        model: a run folder or a bundle.
+        model: a run folder, a bundle, or a recipe, which means its newest run here.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
         trust: allow the model to name classes outside seqlab, which runs their code.
 
@@ -23,10 +25,32 @@ def load(model: str | Path, *, device: str = "auto", trust: bool = False) -> Pip
 
     Raises:
         BundleError: there is no model there, or it is damaged or not trusted.
+        UsageError: the recipe was never run here.
     """
-    if not Path(model).exists():
-        raise BundleError(f"no model at {model}: give a run folder (runs/NAME/latest) or a bundle.")
-    loaded = load_bundle(find_bundle(model), trust=trust)
+    loaded = load_bundle(model_folder(model), trust=trust)
     if not isinstance(loaded, Tagger):
         raise BundleError(f"{model} is a {type(loaded).__name__}, which no pipeline serves yet.")
     return Pipeline(loaded, device=device)
+
+
+def model_folder(model: str | Path) -> Path:
+    """Find the bundle that a run folder, a bundle, or a recipe (its newest run) means.
+
+    Raises:
+        BundleError: it is none of them, or the run has no model yet.
+        UsageError: the recipe was never run here.
+    """
+    path = Path(model)
+    if path.is_dir():
+        return find_bundle(path)
+    if path.name == "latest" and path.is_file():  # the pointer of a machine without links
+        return find_bundle(runs.latest_run(path.parent.name, path.parent.parent))
+    try:
+        name = find_recipe(str(model)).stem
+    except RecipeError as error:
+        raise BundleError(
+            f"no model {str(model)!r}: give a run folder (runs/NAME/latest), a bundle, or the "
+            "recipe "
+            "of a run."
+        ) from error
+    return find_bundle(runs.latest_run(name))

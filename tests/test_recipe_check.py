@@ -211,7 +211,9 @@ def test_known_overrides_pass(recipe: Path, words: list[str]) -> None:
     ("word", "key", "hint"),
     [
         ("--trianer.max_epochs", "trianer", " Did you mean 'trainer'?"),
-        ("--max_epochs=3", "max_epochs", ""),
+        ("--max_epochs=3", "max_epochs", " Did you mean 'trainer.max_epochs'?"),
+        ("--hidden_size=3", "hidden_size", " Did you mean 'model.hidden_size'?"),
+        ("--source_vocab=3", "source_vocab", ""),
         ("--model.hiden_size", "model.hiden_size", " Did you mean 'hidden_size'?"),
         ("--model.init_args.hiden_size=3", "model.hiden_size", " Did you mean 'hidden_size'?"),
         ("--model.source_vocab", "model.source_vocab", ""),
@@ -228,6 +230,24 @@ def test_an_unknown_override_is_named_with_the_nearest(
     with pytest.raises(RecipeError) as error:
         check_overrides(["--data.path", "x", word], SECTIONS, known)
     assert str(error.value) == f"command line: unknown key {key!r}.{hint}{HINT}"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["max_epochs=3"], "what is 'max_epochs=3'? Write overrides as --key value, such as "),
+        (["--data.path", "x", "y"], "what is 'y'? Write"),
+        (["--data.path"], "--data.path has no value: write --data.path VALUE."),
+        (["--data.path", "--model.hidden_size", "3"], "--data.path has no value"),
+        (["--model.class_path", "toy.Nett"], "no class 'toy.Nett' can be imported"),
+        (["--model=seqlab.Taggr"], "no class 'seqlab.Taggr' can be imported"),
+    ],
+)
+def test_an_override_that_cannot_be_meant_is_refused(
+    recipe: Path, words: list[str], sentence: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"^command line: {re.escape(sentence)}"):
+        check_overrides(words, SECTIONS, read_recipe(recipe, SECTIONS))
 
 
 def test_an_override_of_a_section_that_the_recipe_lacks_is_left_to_the_parser() -> None:

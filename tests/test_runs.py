@@ -79,6 +79,7 @@ def test_what_a_killed_process_left_does_not_stand_in_the_way(tmp_path: Path, po
     (tmp_path / "ner" / ".latest.1").write_text("9", encoding="utf-8")
     run = new_run("ner", tmp_path)
     assert latest_run("ner", tmp_path) == run
+    assert (tmp_path / "ner" / "latest").is_symlink() == (pointer == "link")
 
 
 def test_a_link_stays_true_when_the_runs_are_moved(tmp_path: Path) -> None:

@@ -229,6 +229,11 @@ def test_words_with_a_vector_get_a_row_however_rare() -> None:
     assert vocab.is_unknown("1985")
 
 
+def test_numbers_with_a_vector_do_not_count_for_their_pattern() -> None:
+    vocab = word_vocabulary({"1984": 9, "2024": 1}, min_count=2, vector_words=["1984"])
+    assert vocab.tokens == ("1984",)
+
+
 def test_characters_are_those_seen_twice_as_written() -> None:
     characters = word_vocabulary({"Ab": 2, "b": 1, "c": 1}).characters
     assert characters is not None

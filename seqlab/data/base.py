@@ -127,6 +127,8 @@ class SequenceDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
+        # A small split may have fewer batches than there are processes; the scores add up all the same.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         if batch_size < 1 or tokens_per_batch < 1 or eval_tokens_per_batch < 1:
             raise DataError(
                 "data.batch_size, data.tokens_per_batch and data.eval_tokens_per_batch must "

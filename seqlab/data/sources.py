@@ -33,6 +33,7 @@ _NO_CORPUS = {".md", ".rst", ".html", ".pdf", ".py", ".sh", ".log", ".yaml", ".y
 _NO_CORPUS |= {".pt", ".safetensors", ".arrow", ".md5", ".sha256", ".png", ".tmp", ".orig"}
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 _HUB = re.compile(r"(?:[\w.-]+/)?[\w.-]+@[\w./-]+")
+_HUB_NAME = re.compile(r"[\w-]+/[\w-]+")
 _SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.")
 
 
@@ -116,7 +117,7 @@ def _read_files(files: dict[str, Path], how: _How) -> tuple[dict[str, Path], lis
 
 def _hub_splits(path: str, cache: Path) -> datasets.DatasetDict | None:
     """Ask the library datasets for what is its: a dataset of the hub, or a folder laid out so."""
-    file = _expanded(path, "data.path")
+    file = expanded(path, "data.path")
     if file.exists():
         return _ask(str(file), None, path, str(cache / "hub")) if _is_hub_folder(file) else None
     if path.startswith("sample:") or not _HUB.fullmatch(path):
@@ -277,7 +278,17 @@ def _sample(path: str) -> Path:
     )
 
 
-def _expanded(path: str, key: str) -> Path:
+def expanded(path: str, key: str) -> Path:
+    """Fill in the environment variables and the ``~`` of a path.
+
+    Args:
+        path: from a recipe or the command line.
+        key: where it stands there, for the error.
+
+    Raises:
+        DataError: an environment variable is not set.
+    """
+
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         if name not in os.environ:
@@ -291,17 +302,21 @@ def _expanded(path: str, key: str) -> Path:
 
 
 def _existing(path: str, key: str, folder: Path | None = None) -> Path:
-    file = _expanded(path, key)
+    file = expanded(path, key)
     if file.exists():
         return file
     if folder is not None and (folder / file).exists():
         return folder / file
-    parent = file.parent
-    near = nearest(file.name, os.listdir(parent)) if parent.is_dir() else ""
-    raise DataError(
-        f"{key}: no such file or folder: {file} (for a dataset of the Hugging Face hub write "
-        f"{path}@REVISION).{near}"
-    )
+    remedy = "give the file of the split."
+    if key == "data.path":
+        remedy = (
+            "give a folder with train, dev and test files, a file, or a dataset of the Hugging "
+            "Face hub as ORG/NAME@REVISION."
+        )
+        if _HUB_NAME.fullmatch(path) and not file.parent.exists():
+            remedy = f"if the dataset of the Hugging Face hub is meant, write {path}@main."
+    near = nearest(file.name, os.listdir(file.parent)) if file.parent.is_dir() else ""
+    raise DataError(f"{key}: no such file or folder: {file}; {remedy}{near}")
 
 
 def _splits_of(folder: Path) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,8 @@ from seqlab.data.base import (
     token_counts,
     vocabularies_of,
 )
-from seqlab.data.sources import load_splits, subset
+from seqlab.data.holding import hold_out
+from seqlab.data.sources import find_splits, load_splits
 from seqlab.data.vectors import read_vectors
 from seqlab.data.windows import cut_documents
 from seqlab.errors import DataError, nearest
@@ -27,7 +28,6 @@ from seqlab.vocabulary import Vocabulary, ranked, word_vocabulary
 
 SchemeName = Literal["auto", "iob1", "iob2", "bioes", "bilou", "none"]
 _PREFIXES = {"iob2": "BI", "bioes": "BIES"}
-_PARTS = ("train", "validation", "test")
 
 
 class TaggingData(SequenceDataModule):
@@ -147,7 +147,9 @@ class TaggingData(SequenceDataModule):
             )
             for sentence in notes:
                 self.note(sentence)
-            self._splits = self._completed(dict(found))
+            self._splits, held_out = hold_out(found, self.hold_out, self._corpus)
+            if held_out is not None:
+                self.note(held_out)
         return self._splits
 
     def setup(self, stage: str) -> None:
@@ -155,38 +157,9 @@ class TaggingData(SequenceDataModule):
         self._prepared()
         if stage == "fit" and "train" not in self.splits:
             raise DataError(
-                f"{self.path} has no training split (only {', '.join(self.splits)}): name a file "
-                "train.*, or give it as data.train."
+                f"{self._corpus} has no training split (only {', '.join(self.splits)}): name a "
+                "file train.*, or give it as data.train."
             )
-
-    def _completed(self, splits: dict[str, Any]) -> dict[str, Any]:
-        """Hold out parts of the training split for those that are missing, and say so."""
-        missing = [part for part in _PARTS[1:] if part not in splits]
-        train = splits.get("train")
-        if not missing or train is None:
-            return splits
-        if self.hold_out == 0.0:
-            return {**splits, **dict.fromkeys(missing, train)} if len(splits) == 1 else splits
-        if "validation" in splits:
-            return splits  # a test split is a choice of the user's; only validation is needed
-        size = int(len(train) * self.hold_out)
-        if size == 0:
-            raise DataError(
-                f"{self.path}: {len(train)} sentences are too few to hold out "
-                f"{self.hold_out:.0%} of "
-                "them for validation: give data.validation a file."
-            )
-        order = np.random.default_rng(20180117).permutation(len(train))
-        kept, start = {}, 0
-        for part in missing:
-            kept[part] = subset(train, np.sort(order[start : start + size]))
-            start += size
-        which = "each" if len(missing) > 1 else "it"
-        self.note(
-            f"{self.path} has no {' or '.join(missing)} split: {size} of its {len(train)} training "
-            f"sentences, drawn once and for all, stand in for {which}."
-        )
-        return {**splits, **kept, "train": subset(train, np.sort(order[start:]))}
 
     def _prepared(self) -> dict[str, Vocabulary]:
         if not self._vocabularies:
@@ -208,15 +181,14 @@ class TaggingData(SequenceDataModule):
                 if name not in rows.column_names:
                     raise DataError(
                         f"the model needs the feature column {name!r}, which the {part} split "
-                        "lacks: "
-                        f"say where it stands, as in --data.columns.{name} 1."
+                        f"lacks: say where it stands, as in --data.columns.{name} 1."
                     )
 
     def _sentences(self, part: str) -> Iterator[tuple[list[str], list[int]]]:
         rows = self.splits[part]
         if "tags" not in rows.column_names:
             raise DataError(
-                f"the {part} split of {self.path} has no tags: say where they stand in "
+                f"the {part} split of {self._corpus} has no tags: say where they stand in "
                 "data.columns."
             )
         for piece in rows.select_columns(["tags", "lines"]).iter(batch_size=1000):
@@ -227,19 +199,37 @@ class TaggingData(SequenceDataModule):
             return self.scheme
         counter = SchemeCounter()
         for part in self.splits:
+            file = self._file(part)
             for tags, lines in self._sentences(part):
-                counter.add(tags, lines, self._name(part))
+                counter.add(tags, lines, file)
         found = counter.result()
         if found.repaired:
             self.note(
-                f"{found.repaired} tags do not fit {found.name} and are read as conlleval "
-                "reads them "
-                f"(the first at {', '.join(found.examples)})."
+                f"{found.repaired} tags do not fit {found.name} and are read as conlleval reads "
+                f"them (the first at {', '.join(found.examples)})."
             )
         return found.name
 
-    def _name(self, part: str) -> str:
-        return str(self.files.get(part) or f"{self.path} ({part})")
+    @property
+    def _corpus(self) -> str:
+        """What the corpus is called in messages."""
+        return self.path or ", ".join(file for file in self.files.values() if file)
+
+    def _file(self, part: str) -> str:
+        """Name the file of a split, as lines are counted in it; held out parts are in train's."""
+        try:
+            files = find_splits(self.path, *self.files.values())
+        except DataError:  # no files here: a data set of the hub
+            return self.files[part] or f"{self.path} ({part})"
+        return str(files.get(part) or files["train"])
+
+    def _first(self, wanted: Callable[[str], bool]) -> str:
+        """Find the first tag of the training split that is wanted, as ``file:line``."""
+        for tags, lines in self._sentences("train"):
+            for tag, line in zip(tags, lines, strict=True):
+                if wanted(tag):
+                    return f"{self._file('train')}:{line}"
+        return self._file("train")
 
     @property
     def _model_scheme(self) -> str:
@@ -254,27 +244,31 @@ class TaggingData(SequenceDataModule):
         if self._scheme == "none":
             return Vocabulary(self._chosen(tags), written="none")
         for tag, n in tags.items():
-            labels[split_tag(tag)[1]] += n
+            labels[self._label(tag)] += n
         labels.pop("", None)
         scheme = self._model_scheme
         names = [f"{p}-{label}" for label in self._chosen(labels) for p in _PREFIXES[scheme]]
         return Vocabulary(["O", *names], scheme=scheme, written=self._scheme)
 
+    def _label(self, tag: str) -> str:
+        if self._scheme == "none":
+            return tag
+        try:
+            return split_tag(tag)[1]
+        except DataError as error:  # only where the recipe names the scheme
+            place = self._first(lambda other: other == tag)
+            raise DataError(f"{place}: {error} Mend it, or set data.scheme to none.") from error
+
     def _chosen(self, counts: Counter[str]) -> list[str]:
         """Order the labels; where the recipe lists them, refuse others with the first place."""
         if self.labels is None:
             return ranked(counts)
-        strange = set(counts) - set(self.labels)
-        if strange:
-            for sentence, lines in self._sentences("train"):
-                for tag, line in zip(sentence, lines, strict=True):
-                    label = tag if self._scheme == "none" else split_tag(tag)[1]
-                    if label in strange:
-                        raise DataError(
-                            f"{self._name('train')}:{line}: label {label!r} is not among "
-                            "data.labels "
-                            f"({', '.join(self.labels)}).{nearest(label, self.labels)}"
-                        )
+        strange = next((label for label in counts if label not in self.labels), None)
+        if strange is not None:
+            raise DataError(
+                f"{self._first(lambda tag: self._label(tag) == strange)}: label {strange!r} is not "
+                f"among data.labels ({', '.join(self.labels)}).{nearest(strange, self.labels)}"
+            )
         return list(self.labels)
 
     def _source_vocabulary(self) -> Vocabulary:
@@ -312,7 +306,7 @@ class TaggingData(SequenceDataModule):
             self._prepared()
             if split not in self.splits:
                 raise DataError(
-                    f"{self.path} has no {split} split (only {', '.join(self.splits)}): "
+                    f"{self._corpus} has no {split} split (only {', '.join(self.splits)}): "
                     f"give data.{split} a file."
                 )
             self._tables[key] = self._encoded(split, scored)
@@ -324,7 +318,7 @@ class TaggingData(SequenceDataModule):
         source = self._vocabularies["source"]
         forms, offsets = flat_ids(rows.data.column("tokens"), self._forms.index)
         if offsets[-1] == 0:
-            raise DataError(f"the {split} split of {self.path} is empty: it holds no sentence.")
+            raise DataError(f"the {split} split of {self._corpus} is empty: it holds no sentence.")
         features = [
             flat_ids(rows.data.column(name), vocab.encode)[0]
             for name, vocab in source.features.items()
@@ -367,9 +361,8 @@ class TaggingData(SequenceDataModule):
                 ids[i] = vocab.id(tag)
             else:
                 raise DataError(
-                    f"{self._name('train')}:{lines[i]}: the model does not know the tag "
-                    f"{tags[i]!r}."
-                    f"{nearest(tag, vocab.tokens)}"
+                    f"{self._file('train')}:{lines[i]}: the model does not know the tag "
+                    f"{tags[i]!r}.{nearest(tag, vocab.tokens)}"
                 )
         return ids
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqlab.data.sources import expanded
 from seqlab.errors import DataError
 from seqlab.vocabulary import Vocabulary
 
@@ -81,7 +81,7 @@ def read_vectors(path: str | Path) -> Vectors:
         DataError: the file is missing, empty or damaged, or a line has another width or something
             that is no number; the sentence names file and line.
     """
-    file = Path(os.path.expandvars(os.path.expanduser(str(path))))
+    file = expanded(str(path), "data.vectors")
     if not file.is_file():
         raise DataError(
             f"no vectors file {str(path)!r}: give data.vectors the path of a GloVe, word2vec or "

@@ -25,10 +25,12 @@ def cut_documents(encoded: Encoded, opens: NDArray[np.bool_], limit: int) -> int
     for row, (start, end) in enumerate(
         zip(encoded.offsets[:-1].tolist(), encoded.offsets[1:].tolist(), strict=True)
     ):
-        long += end - start > limit
         begin = start
+        if end - start > limit:
+            long += 1
+            free = opens[encoded.target[start:end]]  # (token,)
         while end - begin > limit:
-            begin += boundary(opens[encoded.target[begin:end]], limit)
+            begin += boundary(free[begin - start :], limit)
             bounds.append(begin)
             owners.append(row)
         if begin < end:

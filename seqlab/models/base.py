@@ -39,8 +39,8 @@ class SequenceModel(lightning.LightningModule):
         weight_decay: of the optimizer, for matrices only.
         momentum: of SGD.
         schedule: ``constant``; ``plateau`` (multiplied by ``plateau_factor`` when the monitored
-            score has not risen for ``plateau_patience`` epochs); ``cosine`` or ``linear`` down to
-            0.
+            score has not risen for more than ``plateau_patience`` epochs); ``cosine`` or ``linear``
+            down to 0.
         warmup_steps: steps over which the learning rate rises from near 0.
         plateau_factor: see ``schedule``.
         plateau_patience: see ``schedule``.
@@ -49,6 +49,7 @@ class SequenceModel(lightning.LightningModule):
 
     Attributes:
         monitor: name of the validation score that chooses the best epoch; larger is better.
+        scored_epoch: the last epoch after which the validation split was scored; -1 before.
     """
 
     monitor = "val/accuracy"
@@ -80,6 +81,7 @@ class SequenceModel(lightning.LightningModule):
         self.plateau_factor = plateau_factor
         self.plateau_patience = plateau_patience
         self.averaging = averaging
+        self.scored_epoch = -1
         self._average: WeightAverage | None = None
         self._loss_sum: Tensor | None = None
         self._loss_steps = 0
@@ -104,9 +106,11 @@ class SequenceModel(lightning.LightningModule):
         return loss
 
     def on_fit_start(self) -> None:
-        """Begin the average of the weights."""
+        """Begin the average of the weights, or go on with that of a checkpoint."""
         if self.averaging and self._average is None:
             self._average = WeightAverage(self, self.averaging)
+        if self._average is not None:  # read on the CPU, before the weights were moved
+            self._average.follow()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Take the step into the average of the weights."""
@@ -132,7 +136,10 @@ class SequenceModel(lightning.LightningModule):
 
     def on_validation_end(self) -> None:
         """Go on with the weights themselves."""
-        if self._average is not None and self.trainer.state.fn == TrainerFn.FITTING:
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        self.scored_epoch = self.current_epoch
+        if self._average is not None:
             self._average.swap()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -155,7 +162,8 @@ class SequenceModel(lightning.LightningModule):
             self.log("train/loss", mean, prog_bar=True, sync_dist=True)
             self._loss_sum, self._loss_steps = None, 0
         score = self.trainer.callback_metrics.get(self.monitor)
-        if self.schedule == "plateau" and score is not None:
+        fresh = self.scored_epoch == self.current_epoch  # not the score of an earlier epoch
+        if self.schedule == "plateau" and fresh and score is not None:
             plateau = self.lr_schedulers()
             assert isinstance(plateau, ReduceLROnPlateau)
             plateau.step(score)
@@ -203,7 +211,7 @@ class SequenceModel(lightning.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Raise the learning rate step by step where a plateau schedule starts with a warm-up."""
-        if self.schedule == "plateau" and self.global_step <= self.warmup_steps > 0:
+        if self.schedule == "plateau" and self.global_step < self.warmup_steps:
             factor = schedule_factor("plateau", self.global_step, self.warmup_steps, 0)
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * factor

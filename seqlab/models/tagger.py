@@ -158,7 +158,7 @@ class Tagger(SequenceModel):
         )
         scorers: dict[str, nn.Module] = {}
         for stage in ("val", "test"):
-            scorers[f"{stage}_accuracy"] = TagAccuracy()
+            scorers[f"{stage}_accuracy"] = TagAccuracy(target_vocab.tokens)
             if self.has_spans:
                 scorers[f"{stage}_spans"] = SpanF1(self.labels, scheme=target_vocab.scheme)
         self.scorers = nn.ModuleDict(scorers)
@@ -290,6 +290,7 @@ class Tagger(SequenceModel):
         result: dict[str, Any] = {
             f"{stage}/accuracy": float(found["token_accuracy"]),
             f"{stage}/sentence_accuracy": float(found["sentence_accuracy"]),
+            f"{stage}/per_type": accuracy.per_label(),
             f"{stage}/scorer": accuracy.scorer,
         }
         if self.has_spans:
@@ -321,7 +322,7 @@ def make_encoder(
         dropout: of the LSTM, between layers.
 
     Raises:
-        RecipeError: the class does not exist or refuses its arguments.
+        RecipeError: the class does not exist, refuses its arguments, or is no encoder.
     """
     if part is None:
         return BiLSTM(input_size, hidden_size, num_layers, dropout)
@@ -338,4 +339,9 @@ def make_encoder(
         built: Encoder = cls(input_size, **part.get("init_args", {}))
     except TypeError as error:
         raise RecipeError(f"model.encoder: {path}: {error}.") from error
+    if not isinstance(getattr(built, "output_size", None), int):
+        raise RecipeError(
+            f"model.encoder: {path} has no output_size: it must be an encoder as described in "
+            "seqlab.nn.encoders.Encoder."
+        )
     return built

@@ -28,6 +28,10 @@ class WeightAverage:
         current = [p.detach() for p in self.parameters]
         torch._foreach_lerp_(self.average, current, 1.0 - decay)
 
+    def follow(self) -> None:
+        """Bring the average to the device and the type that the parameters have by now."""
+        self.average = [a.to(p) for a, p in zip(self.average, self.parameters, strict=True)]
+
     def swap(self) -> None:
         """Exchange the parameters and their average; a second call puts them back."""
         with torch.no_grad():

@@ -113,7 +113,7 @@ def test_a_missing_path_is_an_error_with_what_is_near(folder):
         with pytest.raises(DataError) as caught:
             load(str(folder.parent / "corpsu"))
         assert str(caught.value).startswith("data.path: no such file or folder: ")
-        assert str(caught.value).endswith("corpsu@REVISION). Did you mean 'corpus'?")
+        assert str(caught.value).endswith("ORG/NAME@REVISION. Did you mean 'corpus'?")
 
 
 def test_samples_are_named_and_listed(folder, monkeypatch):

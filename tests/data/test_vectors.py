@@ -77,7 +77,7 @@ def test_a_header_gives_the_width_to_a_first_word_with_spaces(tmp_path: Path) ->
     assert read_vectors(write(tmp_path, "1 2\nNew York 3 4\n")).words == ["New York"]
 
 
-@pytest.mark.parametrize("space", ["\x85", "\u2028", "\x0b", "\x1c", "\u00a0", "\u3000"])
+@pytest.mark.parametrize("space", ["\r", "\x85", "\u2028", "\x0b", "\x1c", "\u00a0", "\u3000"])
 def test_only_the_newline_ends_a_line_and_only_the_space_a_field(
     tmp_path: Path, space: str
 ) -> None:
