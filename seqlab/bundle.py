@@ -50,7 +50,8 @@ def save_bundle(
 
     folder = Path(folder)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    shutil.rmtree(new, ignore_errors=True)
+    for left in folder.parent.glob(f".{folder.name}.*.new"):  # by a save that was killed
+        shutil.rmtree(left, ignore_errors=True)
     new.mkdir(parents=True)
     try:
         state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
@@ -65,6 +66,7 @@ def save_bundle(
             "arguments": model.config,
             "sha256": {name: _digest(new / name) for name in _CHECKED},
         }
+        config["seal"] = _seal(config)
         write_json(new / "config.json", config)
         write_json(new / "metrics.json", dict(metrics or {}))
         for name, text in (("recipe.yaml", recipe), ("README.md", card)):
@@ -136,6 +138,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _seal(config: Mapping[str, Any]) -> str:
+    """The checksum of a configuration itself: against damage, not against malice."""
+    plain = {key: value for key, value in config.items() if key != "seal"}
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
     """Build the model of a bundle, in evaluation mode on the CPU.
 
@@ -160,6 +169,11 @@ def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
                 f"{folder} asks for the class {name}, which is not part of seqlab: if you trust "
                 "whoever made it, load it in Python with seqlab.load(..., trust=True)."
             )
+    if config.get("seal") != _seal(config):
+        raise BundleError(
+            f"{folder} is damaged: config.json does not have the checksum it was saved with; "
+            "get the model again."
+        )
     source, target = (
         Vocabulary.from_dict(_read_json(folder, f"{side}_vocab.json"))
         for side in ("source", "target")

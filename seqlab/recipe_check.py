@@ -16,6 +16,23 @@ from seqlab.errors import RecipeError, nearest
 
 _LINKED = {"source_vocab", "target_vocab", "self"}
 _CLASSES = ("model", "data")
+_CLASS_PATH = re.compile(r"(?!.*\.ya?ml$)\w+(\.\w+)+")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader of YAML, which refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping, as the base class does."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def read_recipe(file: Path, sections: Mapping[str, type | None]) -> dict[str, Any]:
@@ -33,7 +50,7 @@ def read_recipe(file: Path, sections: Mapping[str, type | None]) -> dict[str, An
         RecipeError: it is no YAML mapping, or a key is not known; the sentence names the nearest.
     """
     try:
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+        recipe = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or an impossible date
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else str(file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import resource
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -35,10 +34,18 @@ def hardware() -> str:
     return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text
 
 
-def peak_memory_mb() -> float:
-    """Return the most memory that this process has held so far, in MB (10^6 bytes)."""
+def peak_memory_mb() -> float | None:
+    """Return the most memory that this process has held so far, in MB (10^6 bytes).
+
+    Returns:
+        None on Windows, where the standard library cannot tell.
+    """
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
 def table(metrics: Mapping[str, Any], stage: str) -> str:
@@ -80,7 +87,7 @@ def table(metrics: Mapping[str, Any], stage: str) -> str:
         ("peak_memory_mb", "peak memory", "{:,.0f} MB"),
     ]
     for key, name, form in facts:
-        if key in metrics:
+        if metrics.get(key) is not None:
             lines.append(f"{name:<18}{form.format(metrics[key])}")
     for key, name in [
         (f"{stage}/scorer", "scorer"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.trainer.states import TrainerStatus
 
 from seqlab import report, runs
 from seqlab.bundle import load_bundle, write_json
 from seqlab.callbacks import LAST, RunKeeper
 from seqlab.configuration import SeqlabCLI, build, quiet
-from seqlab.errors import BundleError, SeqlabError, TrainingError, UsageError
+from seqlab.errors import BundleError, SeqlabError, UsageError
+from seqlab.interrupts import find_checkpoint, interruptible, read_checkpoint, what_is_left
 from seqlab.recipe import find_recipe
 from seqlab.zoo import model_folder
 
@@ -43,41 +44,23 @@ def fit(argv: Sequence[str]) -> int:
         checkpoint, folder, config = _resumed(config, checkpoint)
     keeper = RunKeeper()
     cli = build(config, overrides, [keeper])
+    if checkpoint is not None:
+        read_checkpoint(Path(checkpoint), cli.model)  # here, where what does not fit is a sentence
     keeper.folder = folder = folder or _new_folder(name)  # only now, as a wrong recipe is no run
     keeper.recipe = cli.recipe
     keeper.facts = _facts(cli)
     keeper.card = lambda metrics: report.card(metrics, keeper.recipe)
-    (folder / "recipe.yaml").write_text(keeper.recipe, encoding="utf-8")
-    size = sum(p.numel() for p in cli.model.parameters())
-    _say(f"{type(cli.model).__name__} of {size:,} parameters; the run is kept in {folder}")
-    _train(cli, keeper, checkpoint, recipe)
-    keeper.restore_best(cli.model)
-    metrics = _final_metrics(cli, keeper)
-    if cli.trainer.is_global_zero:
-        _leave(folder, keeper, metrics, cli)
-    return 0
-
-
-def _train(cli: SeqlabCLI, keeper: RunKeeper, checkpoint: str | None, recipe: str) -> None:
-    """Run the trainer; where it is interrupted, say what is left and how to go on."""
-    go_on = f"`seqlab fit {recipe} --ckpt_path last` goes on"
-    try:
-        with quiet():
+    with what_is_left(keeper, shlex.quote(recipe)):
+        (folder / "recipe.yaml").write_text(keeper.recipe, encoding="utf-8")
+        size = sum(p.numel() for p in cli.model.parameters())
+        _say(f"{type(cli.model).__name__} of {size:,} parameters; the run is kept in {folder}")
+        with quiet(), interruptible(cli.trainer):
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-    except (SystemExit, KeyboardInterrupt) as error:
-        if cli.trainer.state.status != TrainerStatus.INTERRUPTED:
-            raise
-        best = (
-            f"the best model so far (epoch {keeper.best_epoch}) is in {keeper.bundle}; {go_on}"
-            if keeper.bundle.exists()
-            else "no epoch was finished, so there is no model yet"
-        )
-        raise TrainingError(f"stopped by Ctrl-C: {best}.") from error
-    except OSError as error:
-        left = f"; {go_on} once there is room" if keeper.last.exists() else ""
-        raise TrainingError(
-            f"{keeper.folder} cannot be written ({error.strerror}){left}."
-        ) from error
+        keeper.restore_best(cli.model)
+        metrics = _final_metrics(cli, keeper)
+        if cli.trainer.is_global_zero:
+            _leave(folder, keeper, metrics, cli)
+    return 0
 
 
 def _final_metrics(cli: SeqlabCLI, keeper: RunKeeper) -> dict[str, Any]:
@@ -97,7 +80,7 @@ def _final_metrics(cli: SeqlabCLI, keeper: RunKeeper) -> dict[str, Any]:
     metrics["parameters"] = sum(p.numel() for p in model.parameters())
     metrics["train/seconds"] = round(keeper.seconds, 3)
     metrics["train/tokens_per_second"] = round(keeper.tokens / max(keeper.seconds, 1e-9), 1)
-    metrics["peak_memory_mb"] = round(report.peak_memory_mb(), 1)
+    metrics["peak_memory_mb"] = report.peak_memory_mb()
     return metrics
 
 
@@ -107,7 +90,7 @@ def _scored(cli: SeqlabCLI, stage: str) -> dict[str, Any]:
     batches = loader()
     run = cli.trainer.validate if stage == "val" else cli.trainer.test
     start = time.perf_counter()
-    with quiet():
+    with quiet(), interruptible(cli.trainer):
         run(cli.model, dataloaders=batches, verbose=False)
     seconds = time.perf_counter() - start
     tokens = int(batches.dataset.encoded.offsets[-1])
@@ -124,18 +107,21 @@ def _leave(folder: Path, keeper: RunKeeper, metrics: dict[str, Any], cli: Seqlab
     (keeper.bundle / "README.md").write_text(text, encoding="utf-8")
     stage = "test" if metrics["split"] == "test" else "val"
     name = folder.parent / "latest" if folder.parent.joinpath("latest").exists() else folder
-    path = getattr(cli.datamodule, "path", None) or "DIR"
     print(f"\n{report.table(metrics, stage)}\n")
     print("next:")
-    print(f"  seqlab predict {name} {_example(cli)}")
-    print(f"  seqlab test {name} --data.path '{path}'")
+    print(f"  seqlab predict {shlex.quote(str(name))} {_example(cli)}")
+    path = getattr(cli.datamodule, "path", None)
+    other = f" --data.path {shlex.quote(path)}" if path else ""
+    print(f"  seqlab {'test' if stage == 'test' else 'validate'} {shlex.quote(str(name))}{other}")
 
 
 def _example(cli: SeqlabCLI) -> str:
     """A command line's input that this model can read."""
-    if cli.model.source_vocab.features:
-        return "--input FILE --format conll"
-    return '"Ada Lovelace was born in London."'
+    if not cli.model.source_vocab.features:
+        return '"Ada Lovelace was born in London."'
+    columns = getattr(cli.datamodule, "columns", None) or {}
+    given = [f"--columns {shlex.quote(f'{k}={v}')}" for k, v in columns.items() if k != "tags"]
+    return " ".join(["--input FILE", *given])
 
 
 def score(stage: str, argv: Sequence[str]) -> int:
@@ -164,12 +150,12 @@ def score(stage: str, argv: Sequence[str]) -> int:
     cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
     cli.model.load_state_dict(load_bundle(folder).state_dict())
     if checkpoint is not None:
-        state = torch.load(_checkpoint(Path(checkpoint), target), weights_only=True)
-        cli.model.load_state_dict(state["state_dict"])
+        file = find_checkpoint(checkpoint, Path(target).stem)
+        cli.model.load_state_dict(read_checkpoint(file, cli.model))
     cli.datamodule.setup("test")
     metrics = {**_facts(cli), **_scored(cli, stage), "model": str(folder)}
     metrics["split"] = "validation" if stage == "val" else "test"
-    metrics["peak_memory_mb"] = round(report.peak_memory_mb(), 1)
+    metrics["peak_memory_mb"] = report.peak_memory_mb()
     print(
         json.dumps(metrics, indent=2, ensure_ascii=False)
         if as_json
@@ -210,10 +196,15 @@ def _taken(words: Sequence[str], key: str) -> tuple[list[str], str | None]:
 
 def _resumed(config: Path, checkpoint: str) -> tuple[str, Path, Path]:
     """Find the checkpoint a run goes on from, the folder of that run, and its own recipe."""
-    file = _checkpoint(Path(checkpoint), config.stem)
+    file = find_checkpoint(checkpoint, config.stem)
     saved = file.parent / "recipe.yaml"
+    if file.name != LAST or not saved.is_file():  # the run would be kept beside it
+        raise UsageError(
+            f"{file} is not the checkpoint of a run: name its folder, as in `--ckpt_path "
+            f"runs/{config.stem}/1`, or write `--ckpt_path last`."
+        )
     _say(f"going on with {file.parent}")
-    return str(file), file.parent, saved if saved.is_file() else config
+    return str(file), file.parent, saved
 
 
 def _new_folder(name: str) -> Path:
@@ -223,19 +214,6 @@ def _new_folder(name: str) -> Path:
     folder = runs.new_run(name)
     os.environ[_RUN] = str(folder)
     return folder
-
-
-def _checkpoint(path: Path, recipe: str) -> Path:
-    """Find the checkpoint that ``last``, a run folder or a file means."""
-    folder = runs.latest_run(Path(recipe).stem) if str(path) == "last" else path
-    file = folder / LAST if folder.is_dir() else folder
-    if not file.is_file():
-        raise UsageError(
-            f"no checkpoint {file}: a run has one once its first epoch is over; leave "
-            "--ckpt_path out "
-            "to start anew."
-        )
-    return file
 
 
 def _facts(cli: SeqlabCLI) -> dict[str, Any]:
@@ -275,7 +253,10 @@ def run(verb: str, argv: Sequence[str]) -> int:
     """
     try:
         return VERBS[verb](argv)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:  # torch has a class of its own for CUDA only
+        full = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not full:
+            raise
         raise SeqlabError(
-            "the memory of the device is full: lower data.tokens_per_batch or model.hidden_size."
+            "the memory is full: lower data.tokens_per_batch or model.hidden_size."
         ) from error

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import seqlab
+from seqlab import bundle
 from seqlab.batch import FormTable
 from seqlab.bundle import FORMAT, find_bundle, load_bundle, read_config, save_bundle, write_json
 from seqlab.errors import BundleError
@@ -66,10 +67,11 @@ def assert_same(found: SequenceModel, expected: SequenceModel) -> None:
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the configuration of a bundle by hand."""
+    """Change the configuration of a bundle by hand, as someone who seals it again."""
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     change(config)
+    config["seal"] = bundle._seal(config)
     file.write_text(json.dumps(config), encoding="utf-8")
 
 
@@ -232,6 +234,21 @@ def save_until(
     return True
 
 
+def test_a_flipped_byte_of_the_configuration_is_refused(saved: Path) -> None:
+    text = (saved / "config.json").read_text(encoding="utf-8")
+    (saved / "config.json").write_text(text.replace('"dropout": 0.5', '"dropout": 0.4'), "utf-8")
+    assert refusal(saved) == (
+        f"{saved} is damaged: config.json does not have the checksum it was saved with{AGAIN}"
+    )
+
+
+def test_what_a_killed_save_left_is_removed_by_the_next(saved: Path) -> None:
+    left = saved.parent / ".bundle.12345.new"
+    left.mkdir()
+    save_bundle(tagger(1), saved)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("moment", range(6))
 @pytest.mark.parametrize("killed_before", [False, True])
 def test_a_kill_at_any_step_leaves_a_whole_model(
@@ -248,8 +265,8 @@ def test_a_kill_at_any_step_leaves_a_whole_model(
 
 
 def test_the_steps_above_are_all_there_are(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not save_until(4, tagger(1), saved, monkeypatch)
-    assert save_until(5, tagger(1), saved, monkeypatch)
+    assert not save_until(3, tagger(1), saved, monkeypatch)
+    assert save_until(4, tagger(1), saved, monkeypatch)
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])

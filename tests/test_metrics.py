@@ -219,7 +219,8 @@ def test_nothing_to_find_scores_zero() -> None:
 def test_unknown_gold_tags_are_left_out_of_accuracy() -> None:
     metric = TagAccuracy()
     metric.update([["A", "B"], ["A", "A"], ["A"], []], [["A", "?"], ["B", "A"], ["?"], []])
-    assert metric.counts.tolist() == [2, 3, 1, 2]
+    assert metric.totals.tolist() == [2, 3, 1, 2]
+    assert metric.per_label()[OTHERS]["gold"] == 3
     assert float(metric.compute()["sentence_accuracy"]) == 0.5
 
 

@@ -127,7 +127,8 @@ class SequenceDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        # A small split may have fewer batches than there are processes; the scores add up all the same.
+        # A small split may have fewer batches than there are processes; the scores add up all the
+        # same.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         if batch_size < 1 or tokens_per_batch < 1 or eval_tokens_per_batch < 1:
             raise DataError(
@@ -165,7 +166,8 @@ class SequenceDataModule(lightning.LightningDataModule):
             world_size=world_size,
         )
         if self.trainer is not None:  # a resumed run draws its first batch before it is told
-            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            sampler.set_epoch(progress.processed)
         # The sampler yields arrays of sequence numbers and the dataset answers with whole batches.
         return DataLoader(
             dataset,

@@ -154,8 +154,12 @@ class TaggingData(SequenceDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the corpus and build or read the vocabularies, once."""
+        if stage == "fit":
+            self._need_training_split()
         self._prepared()
-        if stage == "fit" and "train" not in self.splits:
+
+    def _need_training_split(self) -> None:
+        if "train" not in self.splits:
             raise DataError(
                 f"{self._corpus} has no training split (only {', '.join(self.splits)}): name a "
                 "file train.*, or give it as data.train."
@@ -163,19 +167,26 @@ class TaggingData(SequenceDataModule):
 
     def _prepared(self) -> dict[str, Vocabulary]:
         if not self._vocabularies:
+            if self.vocabularies_from is None:
+                self._need_training_split()
             self._scheme = self._find_scheme()
             if self.vocabularies_from is not None:
                 self._vocabularies = dict(vocabularies_of(self.vocabularies_from))
-                self._check_features()
+                self._check_fit()
             else:
-                if "train" not in self.splits:
-                    self.setup("fit")  # says what is missing
                 target = self._target_vocabulary()
                 self._vocabularies = {"source": self._source_vocabulary(), "target": target}
             self._forms = FormTable(self._vocabularies["source"])
         return self._vocabularies
 
-    def _check_features(self) -> None:
+    def _check_fit(self) -> None:
+        """Refuse a corpus that a model with the given vocabularies cannot be trained or scored on."""
+        scheme = self._vocabularies["target"].scheme
+        if "none" in (scheme, self._scheme) and scheme != self._scheme:
+            raise DataError(
+                f"the model tags in scheme {scheme}, and the tags of {self._corpus} are in scheme "
+                f"{self._scheme}: say in data.columns where the tags stand that the model learnt."
+            )
         for name in self._vocabularies["source"].features:
             for part, rows in self.splits.items():
                 if name not in rows.column_names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,15 +129,29 @@ def _parse(file: Path, number: int, fields: list[str], width: int) -> tuple[str,
             f"{file}:{number}: no numbers: the file is cut off or no file of word vectors, "
             "which has one `word v1 v2 ...` a line."
         )
-    if len(fields) <= width:
+    numbers = sum(1 for _ in itertools.takewhile(_is_number, reversed(fields[1:])))
+    if len(fields) <= width or numbers > width:
         raise DataError(
             f"{file}:{number}: {len(fields) - 1} numbers where the lines before have {width}; "
             "the file of vectors is cut off or damaged: mend or remove the line."
         )
     try:
-        return " ".join(fields[:-width]), np.array(fields[-width:], dtype=np.float32)
+        vector = np.array(fields[-width:], dtype=np.float32)
     except ValueError as error:
         raise DataError(
             f"{file}:{number}: {error}; every line is a word and {width} numbers: "
             "mend or remove the line."
         ) from error
+    if not np.isfinite(vector).all():
+        raise DataError(
+            f"{file}:{number}: a value is infinite or no number at all: mend or remove the line."
+        )
+    return " ".join(fields[:-width]), vector
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True

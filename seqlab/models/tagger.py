@@ -17,7 +17,7 @@ from seqlab.models.base import SequenceModel, Stage
 from seqlab.nn.crf import CRF
 from seqlab.nn.dropout import Dropout, LockedDropout, WordDropout
 from seqlab.nn.embedders import WordEmbedder
-from seqlab.nn.encoders import BiLSTM, Encoder
+from seqlab.nn.encoders import BiLSTM
 from seqlab.nn.optimizers import OptimizerName, ScheduleName
 from seqlab.tags import Grammar, convert, split_tag
 from seqlab.vocabulary import Vocabulary
@@ -335,8 +335,10 @@ def make_encoder(
             f"model.encoder: no class {path!r} can be imported ({error}); write its full "
             "import path."
         ) from error
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise RecipeError(f"model.encoder: {path!r} is no torch module.")
     try:
-        built: Encoder = cls(input_size, **part.get("init_args", {}))
+        built: Any = cls(input_size, **part.get("init_args", {}))
     except TypeError as error:
         raise RecipeError(f"model.encoder: {path}: {error}.") from error
     if not isinstance(getattr(built, "output_size", None), int):
