@@ -27,6 +27,7 @@ bundle, or a recipe, which means its newest run. Any key of a recipe can be over
 --trainer.max_epochs 3 --data.path DIR --model.hidden_size 256.
 
   --help, --version, --debug (show the traceback of an error)
+  --trust  after validate, test, predict: let MODEL name classes that are not of seqlab
 """
 _TRAINING = ("fit", "validate", "test")
 _VERBS = (*_TRAINING, "predict", "recipes")
@@ -58,6 +59,10 @@ def _dispatch(verb: str, argv: Sequence[str]) -> int:
 
         return predict(argv)
     if verb in _TRAINING:
+        if verb == "fit" and argv and not argv[0].startswith("-"):
+            from seqlab.recipe import find_recipe
+
+            find_recipe(argv[0])  # a misspelt name is answered before the seconds that torch takes
         from seqlab.training import run
 
         return run(verb, argv)

@@ -163,12 +163,8 @@ def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
     folder = find_bundle(path)
     config = read_config(folder)
     _check_files(folder, config["sha256"])
-    for name in _classes(config):
-        if not (trust or name.startswith(_TRUSTED)):
-            raise BundleError(
-                f"{folder} asks for the class {name}, which is not part of seqlab: if you trust "
-                "whoever made it, load it in Python with seqlab.load(..., trust=True)."
-            )
+    if not trust:
+        check_classes(folder, {"class_path": config["class"], **config["arguments"]})
     if config.get("seal") != _seal(config):
         raise BundleError(
             f"{folder} is damaged: config.json does not have the checksum it was saved with; "
@@ -205,19 +201,29 @@ def _class(folder: Path, name: str) -> type[SequenceModel]:
     return cls
 
 
-def _classes(config: Mapping[str, Any]) -> list[str]:
-    """List every class that a configuration names, at any depth."""
-    names = [str(config["class"])]
-    stack: list[Any] = [config["arguments"]]
+def check_classes(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a configuration that names classes outside seqlab, before any is imported.
+
+    Args:
+        folder: where it comes from, for the message.
+        config: any nested data; what stands under ``class_path`` is a class.
+
+    Raises:
+        BundleError: it names one, at any depth.
+    """
+    stack: list[Any] = [config]
     while stack:
         value = stack.pop()
         if isinstance(value, Mapping):
-            if "class_path" in value:
-                names.append(str(value["class_path"]))
+            name = str(value.get("class_path", _TRUSTED))
+            if not name.startswith(_TRUSTED):
+                raise BundleError(
+                    f"{folder} asks for the class {name}, which is not part of seqlab: if you "
+                    "trust whoever made it, add --trust (in Python trust=True)."
+                )
             stack.extend(value.values())
         elif isinstance(value, list):
             stack.extend(value)
-    return names
 
 
 def _check_files(folder: Path, digests: Mapping[str, str]) -> None:

@@ -145,10 +145,11 @@ class RunKeeper(Checkpoint):
             self.best_score, self.best_epoch = score, trainer.current_epoch
         if trainer.is_global_zero:
             self._write_history(trainer.current_epoch, scores)
-            self._say(trainer.current_epoch, scores, pl_module.monitor, better)
             if better:
                 self._write_bundle(pl_module)
         self._write_checkpoint(trainer)
+        if trainer.is_global_zero:  # only now, as what was said is kept whatever comes
+            self._say(trainer.current_epoch, scores, pl_module.monitor, better)
 
     def _write_bundle(self, model: SequenceModel) -> None:
         metrics = {**self.facts, **getattr(model, "last_scores", {}), "best_epoch": self.best_epoch}
@@ -158,9 +159,13 @@ class RunKeeper(Checkpoint):
 
     def _write_checkpoint(self, trainer: lightning.Trainer) -> None:
         partial = self.folder / f".{LAST}.part"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            os.replace(partial, self.last)
+        try:
+            trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:
+                os.replace(partial, self.last)
+        except OSError:
+            partial.unlink(missing_ok=True)  # a full disk has no room for half a checkpoint
+            raise
 
     def _write_history(self, epoch: int, scores: Mapping[str, float]) -> None:
         line = {"epoch": epoch, **scores, "seconds": round(self._epoch_seconds, 3)}
@@ -198,7 +203,11 @@ class EarlyStop(EarlyStopping):
 
     def __init__(self, patience: int = 5, min_delta: float = 0.0) -> None:
         super().__init__(
-            monitor="the model's own score", mode="max", patience=patience, min_delta=min_delta
+            monitor="the model's own score",
+            mode="max",
+            patience=patience,
+            min_delta=min_delta,
+            strict=False,  # an epoch that was cut short has no score
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -71,14 +71,18 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
         "enable_progress_bar": sys.stderr.isatty(),
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
+        "devices": 1,
         "use_distributed_sampler": False,  # the data modules share batches out themselves
+        # Batches of similar length may be fewer or more in another epoch: the trainer has to count
+        # them anew, or it leaves some out, or leaves out the validation.
+        "reload_dataloaders_every_n_epochs": 1,
         "gradient_clip_val": 5.0,
         "callbacks": list(callbacks),
     }
     usage = io.StringIO()
     try:
         with quiet(), contextlib.redirect_stderr(_Tee(usage)):
-            return SeqlabCLI(
+            cli = SeqlabCLI(
                 SequenceModel,
                 SequenceDataModule,
                 subclass_mode_model=True,
@@ -101,6 +105,12 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
                 f"({str(error).splitlines()[0]}): use --trainer.accelerator cpu, or auto."
             ) from error
         raise RecipeError(f"trainer: {' '.join(str(error).split())}") from error
+    if cli.trainer.world_size > 1:
+        raise TrainingError(
+            "training in several processes is not supported yet: use --trainer.devices 1 and "
+            "--trainer.num_nodes 1."
+        )
+    return cli
 
 
 def _cause(error: Exception) -> BaseException:
@@ -140,6 +150,8 @@ def quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
+            # What the libraries tell one another, even where all warnings are asked for.
+            warnings.simplefilter("ignore", DeprecationWarning)
             for text in (".*num_workers.*", ".*LightningCLI's args.*", ".*`isinstance.*LeafSpec.*"):
                 warnings.filterwarnings("ignore", message=text)
             yield

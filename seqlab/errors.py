@@ -7,6 +7,7 @@ only with ``--debug``.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -47,6 +48,29 @@ class MissingExtraError(SeqlabError):
         super().__init__(
             f"{package} is not installed: install it with `pip install 'seqlab[{extra}]'`."
         )
+
+
+def check_range(key: str, value: float, low: float, below: float = math.inf) -> None:
+    """Refuse a number of a recipe that is out of range.
+
+    Args:
+        key: where it stands in the recipe.
+        value: the number.
+        low: the least that it may be.
+        below: what it must be less than.
+
+    Raises:
+        RecipeError: it is out of range, or not a number.
+
+    Example:
+        >>> check_range("model.dropout", 1.5, 0, 1)
+        Traceback (most recent call last):
+            ...
+        seqlab.errors.RecipeError: model.dropout is 1.5: it must be 0 or more and less than 1.
+    """
+    if not low <= value < below:
+        limit = "" if math.isinf(below) else f" and less than {below:g}"
+        raise RecipeError(f"{key} is {value}: it must be {low:g} or more{limit}.")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,11 +61,12 @@ def what_is_left(keeper: RunKeeper, recipe: str) -> Iterator[None]:
     except TrainingError as error:
         raise TrainingError(f"{str(error).removesuffix('.')}; {_left(keeper, recipe)}.") from error
     except OSError as error:
-        if error.filename and keeper.folder not in Path(error.filename).parents:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and error.filename and keeper.folder not in Path(error.filename).parents:
             raise  # another file than those of the run
         raise TrainingError(
-            f"cannot write {keeper.folder}: {error.strerror or error}; make room, then start "
-            f"again: {_left(keeper, recipe)}."
+            f"cannot write {keeper.folder}: {error.strerror or error}; make room there: "
+            f"{_left(keeper, recipe)}."
         ) from error
 
 
@@ -107,15 +109,15 @@ def read_checkpoint(file: Path, model: nn.Module) -> dict[str, Any]:
         model: which they are for.
 
     Returns:
-        the state of the model, on the CPU.
+        the checkpoint, on the CPU; the state of the model is its ``state_dict``.
 
     Raises:
         TrainingError: the file is damaged or no checkpoint.
         UsageError: the weights are those of another model.
     """
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
-        saved = {name: tuple(value.shape) for name, value in state.items()}
+        checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        saved = {name: tuple(x.shape) for name, x in checkpoint["state_dict"].items()}
     except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError) as error:
         raise TrainingError(
             f"{file} is damaged or no checkpoint of seqlab: leave --ckpt_path out to start anew."
@@ -128,4 +130,4 @@ def read_checkpoint(file: Path, model: nn.Module) -> dict[str, Any]:
                 f"{shapes.get(name, 'missing')} here; go on with the data and the model that the "
                 "run began with, or leave --ckpt_path out to start anew."
             )
-    return dict(state)
+    return checkpoint

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
@@ -55,6 +56,7 @@ class Options:
         lines: whether each line of the input is a text, whatever it looks like.
         device: where the model runs.
         confidence: whether probabilities are wanted.
+        trust: whether the model may name classes of other packages.
     """
 
     model: str
@@ -66,6 +68,7 @@ class Options:
     lines: bool
     device: str
     confidence: bool
+    trust: bool
 
 
 def run(argv: Sequence[str], load: Load | None = None) -> int:
@@ -83,7 +86,8 @@ def run(argv: Sequence[str], load: Load | None = None) -> int:
         SeqlabError: the model or the input cannot be read, or the output cannot be written.
     """
     options = parse(argv)
-    pipeline = (load or _load)(options.model, device=options.device)
+    load = load or partial(_load, trust=options.trust)
+    pipeline = load(options.model, device=options.device)
     pipeline.confidence = options.confidence
     dirt = Dirt()
     written = _FORMATS[options.form]
@@ -96,10 +100,10 @@ def run(argv: Sequence[str], load: Load | None = None) -> int:
     return 0
 
 
-def _load(model: str, *, device: str) -> Pipeline:
+def _load(model: str, *, device: str, trust: bool) -> Pipeline:
     from seqlab.zoo import load
 
-    return load(model, device=device)
+    return load(model, device=device, trust=trust)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -154,6 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--device", default="auto", help="auto (default), cpu, or cuda")
     add("--no-confidence", action="store_true", help="leave probabilities out; a little faster")
+    add(
+        "--trust",
+        action="store_true",
+        help="allow the model to name classes of other packages, which runs their code",
+    )
     return parser
 
 
@@ -199,6 +208,7 @@ def parse(argv: Sequence[str]) -> Options:
         lines=given.lines,
         device=given.device,
         confidence=not given.no_confidence,
+        trust=given.trust,
     )
 
 

@@ -204,6 +204,10 @@ def explain(message: str) -> str:
         for kind, other, _ in kinds
         if not re.search("NoneType|^path but|^dot import path", kind or other)
     ]
+    literals = [choice.removeprefix("one of ") for choice in choices if choice[:4] == "one "]
+    if len(literals) > 1:  # several lists of words, as of `trainer.precision`
+        choices = [choice for choice in choices if choice[:4] != "one "]
+        choices.append(f"one of {', '.join(literals)}")
     given = [got for *_, got in kinds if got] or re.findall(r"Given value: ([^\n]+)", message)
     if choices and given and where:
         return f"{where}: expected {' or '.join(dict.fromkeys(choices))}, got {given[0]}."

@@ -30,7 +30,7 @@ def hardware() -> str:
         name = models[0] if models else name
     except OSError:
         pass  # not Linux: the platform's own name has to do
-    text = f"{name}, {torch.get_num_threads()} threads"
+    text = f"{name}, threads: {torch.get_num_threads()}"
     return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from seqlab import report, runs
-from seqlab.bundle import load_bundle, write_json
+from seqlab.bundle import check_classes, load_bundle, write_json
 from seqlab.callbacks import LAST, RunKeeper
 from seqlab.configuration import SeqlabCLI, build, quiet
 from seqlab.errors import BundleError, SeqlabError, UsageError
@@ -89,6 +91,7 @@ def _scored(cli: SeqlabCLI, stage: str) -> dict[str, Any]:
     loader = cli.datamodule.val_dataloader if stage == "val" else cli.datamodule.test_dataloader
     batches = loader()
     run = cli.trainer.validate if stage == "val" else cli.trainer.test
+    cli.model.last_scores = {}  # there are none of a split without batches
     start = time.perf_counter()
     with quiet(), interruptible(cli.trainer):
         run(cli.model, dataloaders=batches, verbose=False)
@@ -129,31 +132,37 @@ def score(stage: str, argv: Sequence[str]) -> int:
 
     Args:
         stage: ``val`` or ``test``.
-        argv: ``MODEL [--data.path DIR ...] [--json]``, where MODEL is a run folder, a bundle, or a
-            recipe, which means its newest run.
+        argv: ``MODEL [--data.path DIR ...] [--json] [--trust]``, where MODEL is a run folder, a
+            bundle, or a recipe, which means its newest run.
 
     Returns:
         0.
     """
     verb = "validate" if stage == "val" else "test"
     target, overrides = _split(argv, verb)
-    as_json = "--json" in overrides
-    overrides = [word for word in overrides if word != "--json"]
+    as_json, trust = "--json" in overrides, "--trust" in overrides
+    overrides = [word for word in overrides if word not in ("--json", "--trust")]
     overrides, checkpoint = _taken(overrides, "--ckpt_path")
     folder = model_folder(target)
     config = folder / "recipe.yaml"
     if not config.is_file():
         raise BundleError(f"{folder} has no recipe.yaml, so its data cannot be read; give a run.")
+    trained = load_bundle(folder, trust=trust)
+    if not trust:
+        _check_recipe(folder, config)
     if any(word.split("=")[0] in ("--data.path", "--data") for word in overrides):
         # Other data: a lone file there is the test split and not one to hold parts of out from.
         overrides = ["--data.hold_out", "0", *_no_files(overrides), *overrides]
     cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
-    cli.model.load_state_dict(load_bundle(folder).state_dict())
+    cli.model.load_state_dict(trained.state_dict())
     if checkpoint is not None:
-        file = find_checkpoint(checkpoint, Path(target).stem)
-        cli.model.load_state_dict(read_checkpoint(file, cli.model))
+        wanted = str(folder.parent) if checkpoint == "last" else checkpoint
+        state = read_checkpoint(find_checkpoint(wanted, Path(target).stem), cli.model)
+        cli.model.load_state_dict(state["state_dict"])
+        cli.model.on_load_checkpoint(state)  # the average of its weights, which is what counts
     cli.datamodule.setup("test")
-    metrics = {**_facts(cli), **_scored(cli, stage), "model": str(folder)}
+    with cli.model.averaged():
+        metrics = {**_facts(cli), **_scored(cli, stage), "model": str(folder)}
     metrics["split"] = "validation" if stage == "val" else "test"
     metrics["peak_memory_mb"] = report.peak_memory_mb()
     print(
@@ -162,6 +171,28 @@ def score(stage: str, argv: Sequence[str]) -> int:
         else report.table(metrics, stage)
     )
     return 0
+
+
+def _check_recipe(folder: Path, config: Path) -> None:
+    """Refuse a recipe in a bundle that asks for code of others, which the parser would import."""
+    try:
+        recipe = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError):
+        return  # the parser refuses it too, and says where
+    if isinstance(recipe, dict):
+        # The parts of a trainer may also be named by a string alone.
+        words = [
+            x for x in _strings(recipe.get("trainer")) if re.fullmatch(r"[^\W\d]\w*(\.\w+)+", x)
+        ]
+        check_classes(folder, {**recipe, "trainer parts": [{"class_path": x} for x in words]})
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
 
 
 def _no_files(overrides: Sequence[str]) -> list[str]:
@@ -254,8 +285,8 @@ def run(verb: str, argv: Sequence[str]) -> int:
     try:
         return VERBS[verb](argv)
     except RuntimeError as error:  # torch has a class of its own for CUDA only
-        full = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-        if not full:
+        words = re.search("allocate memory|not enough memory", str(error))
+        if not (words or isinstance(error, torch.OutOfMemoryError)):
             raise
         raise SeqlabError(
             "the memory is full: lower data.tokens_per_batch or model.hidden_size."

@@ -41,8 +41,11 @@ def model_folder(model: str | Path) -> Path:
         UsageError: the recipe was never run here.
     """
     path = Path(model)
-    if path.is_dir():
-        return find_bundle(path)
+    try:
+        return find_bundle(path)  # which also finds one that a kill left half replaced
+    except BundleError:
+        if path.is_dir():
+            raise
     if path.name == "latest" and path.is_file():  # the pointer of a machine without links
         return find_bundle(runs.latest_run(path.parent.name, path.parent.parent))
     try:
@@ -50,7 +53,6 @@ def model_folder(model: str | Path) -> Path:
     except RecipeError as error:
         raise BundleError(
             f"no model {str(model)!r}: give a run folder (runs/NAME/latest), a bundle, or the "
-            "recipe "
-            "of a run."
+            "recipe of a run."
         ) from error
     return find_bundle(runs.latest_run(name))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+
+# Before torch is there: with models this small, several threads only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REAL_REASON = "SEQLAB_DATA is unset: it names the folder with the real corpora"
 
@@ -19,6 +24,25 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ.pop("SEQLAB_CACHE")
     if before is not None:
         os.environ["SEQLAB_CACHE"] = before
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    environment, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("SEQLAB_RUNS", raising=False)
+        yield patch
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, handler)  # the trainer ignores Ctrl-C once it has had one
+
+
+@pytest.fixture(scope="session")
+def working_in() -> Callable[[Path], AbstractContextManager[pytest.MonkeyPatch]]:
+    """Run commands in a folder; what they leave in the process is undone."""
+    return _working_in
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,7 +31,8 @@ FLOORS = {
             "batch metrics nn schemes tags vocabulary words",
             "data models",
             "bundle callbacks confidence output pipeline report",
-            "compare configuration explain lint package predict recipe_check serve training zoo",
+            "compare configuration explain interrupts lint package predict recipe_check serve "
+            "training zoo",
             "__main__",
         ]
     )
@@ -49,7 +50,13 @@ STANDARD_AT_LOAD = {"__main__.py", "data/formats.py"}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = 400
 # Tests of the whole rather than of one module.
-CROSS_CUTTING = {"test_architecture.py", "test_workflows.py"}
+CROSS_CUTTING = {
+    "test_architecture.py",
+    "test_docs.py",
+    "test_errors_page.py",
+    "test_promises.py",
+    "test_workflows.py",
+}
 
 
 class Import(NamedTuple):

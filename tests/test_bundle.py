@@ -431,7 +431,7 @@ def test_a_class_outside_seqlab_is_not_even_imported(
     edit(saved, change)
     assert refusal(saved) == (
         f"{saved} asks for the class {name}, which is not part of seqlab: if you trust whoever "
-        "made it, load it in Python with seqlab.load(..., trust=True)."
+        "made it, add --trust (in Python trust=True)."
     )
     assert not marker.exists()
     assert "outside" not in sys.modules

@@ -116,7 +116,7 @@ def test_versions_are_those_that_are_installed() -> None:
 def test_the_hardware_has_a_name_and_threads() -> None:
     name, threads = hardware().split(", ")[:2]
     assert name
-    assert threads == f"{torch.get_num_threads()} threads"
+    assert threads == f"threads: {torch.get_num_threads()}"
 
 
 def test_the_hardware_has_a_name_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,13 +127,13 @@ def test_the_hardware_has_a_name_where_there_is_no_proc(monkeypatch: pytest.Monk
     monkeypatch.setattr("platform.machine", lambda: "z80")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(builtins, "open", missing)
-    assert hardware() == f"z80, {torch.get_num_threads()} threads"
+    assert hardware() == f"z80, threads: {torch.get_num_threads()}"
 
 
 def test_the_accelerator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Fast 9000")
-    assert hardware().endswith(" threads, Fast 9000")
+    assert hardware().endswith(f"threads: {torch.get_num_threads()}, Fast 9000")
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from seqlab.batch import Batch, FormTable
 from seqlab.data.sampling import BucketSampler, world
-from seqlab.errors import DataError
+from seqlab.errors import DataError, check_range
 from seqlab.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
@@ -127,14 +127,10 @@ class SequenceDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        # A small split may have fewer batches than there are processes; the scores add up all the
-        # same.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
-        if batch_size < 1 or tokens_per_batch < 1 or eval_tokens_per_batch < 1:
-            raise DataError(
-                "data.batch_size, data.tokens_per_batch and data.eval_tokens_per_batch must "
-                "be 1 or more."
-            )
+        check_range("data.batch_size", batch_size, 1)
+        check_range("data.tokens_per_batch", tokens_per_batch, 1)
+        check_range("data.eval_tokens_per_batch", eval_tokens_per_batch, 1)
+        check_range("data.num_workers", num_workers, 0)
         self.batch_size = batch_size
         self.tokens_per_batch = tokens_per_batch
         self.eval_tokens_per_batch = eval_tokens_per_batch

@@ -69,7 +69,7 @@ def _objects(path: Path, place: Place) -> Iterator[tuple[int, Record]]:
         except (ValueError, RecursionError) as error:
             reason = str(error)
             if isinstance(error, json.JSONDecodeError):
-                reason = f"{error.msg} at column {error.colno}"
+                reason = f"{error.msg.removesuffix(' at')} at column {error.colno}"
             raise place.error(
                 number, f"not JSON ({reason}); write one object a line, as `jq -c .` does."
             ) from error

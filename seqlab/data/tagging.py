@@ -21,7 +21,7 @@ from seqlab.data.holding import hold_out
 from seqlab.data.sources import find_splits, load_splits
 from seqlab.data.vectors import read_vectors
 from seqlab.data.windows import cut_documents
-from seqlab.errors import DataError, nearest
+from seqlab.errors import DataError, RecipeError, check_range, nearest
 from seqlab.schemes import SchemeCounter
 from seqlab.tags import UNKNOWN, convert, split_tag
 from seqlab.vocabulary import Vocabulary, ranked, word_vocabulary
@@ -99,11 +99,11 @@ class TaggingData(SequenceDataModule):
         )
         if labels is not None and len(set(labels)) < len(labels):
             twice = next(label for label, n in Counter(labels).items() if n > 1)
-            raise DataError(f"duplicate label {twice!r} in data.labels: name each label once.")
-        if not 0.0 <= hold_out < 0.5:
-            raise DataError(f"data.hold_out is {hold_out}: it must be 0 or more and less than 0.5.")
-        if max_length < 2:
-            raise DataError(f"data.max_length is {max_length}: it must be 2 or more.")
+            raise RecipeError(f"duplicate label {twice!r} in data.labels: name each label once.")
+        check_range("data.hold_out", hold_out, 0, 0.5)
+        check_range("data.min_count", min_count, 1)
+        check_range("data.unknown_rows", unknown_rows, 1)
+        check_range("data.max_length", max_length, 2)
         self.path = path
         self.files = {"train": train, "validation": validation, "test": test}
         self.columns = columns
@@ -113,7 +113,7 @@ class TaggingData(SequenceDataModule):
         self.lowercase = lowercase
         self.min_count = min_count
         self.hide_rare = hide_rare
-        self.unknown_rows = max(1, unknown_rows)
+        self.unknown_rows = unknown_rows
         self.vectors = vectors
         self.max_length = max_length
         self.hold_out = hold_out
@@ -180,7 +180,7 @@ class TaggingData(SequenceDataModule):
         return self._vocabularies
 
     def _check_fit(self) -> None:
-        """Refuse a corpus that a model with the given vocabularies cannot be trained or scored on."""
+        """Refuse a corpus that a model with the given vocabularies cannot read."""
         scheme = self._vocabularies["target"].scheme
         if "none" in (scheme, self._scheme) and scheme != self._scheme:
             raise DataError(
@@ -348,7 +348,10 @@ class TaggingData(SequenceDataModule):
         scheme, target = self._scheme, self._vocabularies["target"].scheme
 
         def gold(row: int) -> list[str]:
-            return convert(column[row].as_py(), scheme, target)
+            try:
+                return convert(column[row].as_py(), scheme, target)
+            except DataError as error:  # only where the recipe names the scheme
+                raise DataError(f"{self._file(split)}:{rows[row]['lines'][0]}: {error}") from error
 
         return EncodedDataset(encoded, self._forms, gold)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from seqlab.batch import Batch
-from seqlab.errors import TrainingError
+from seqlab.errors import TrainingError, check_range
 from seqlab.nn.averaging import WeightAverage
 from seqlab.nn.optimizers import (
     OptimizerName,
@@ -70,6 +70,16 @@ class SequenceModel(lightning.LightningModule):
         averaging: float = 0.0,
     ) -> None:
         super().__init__()
+        for name, value in (
+            ("learning_rate", learning_rate),
+            ("weight_decay", weight_decay),
+            ("warmup_steps", warmup_steps),
+            ("plateau_patience", plateau_patience),
+        ):
+            check_range(f"model.{name}", value, 0)
+        check_range("model.momentum", momentum, 0, 1)
+        check_range("model.plateau_factor", plateau_factor, 0, 1)
+        check_range("model.averaging", averaging, 0, 1)
         self.source_vocab = source_vocab
         self.target_vocab = target_vocab
         self.optimizer_name: OptimizerName = optimizer
@@ -171,8 +181,8 @@ class SequenceModel(lightning.LightningModule):
     def _not_finite(self) -> TrainingError:
         return TrainingError(
             f"the loss is not a number any more in epoch {self.current_epoch} at step "
-            f"{self.global_step}: lower model.learning_rate (now {self.learning_rate:g}) or set "
-            "trainer.gradient_clip_val; the checkpoint of the last whole epoch is kept."
+            f"{self.global_step}: lower model.learning_rate (now {self.learning_rate:g}) or "
+            "trainer.gradient_clip_val."
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -201,13 +211,18 @@ class SequenceModel(lightning.LightningModule):
             }
         if self.schedule == "constant" and not self.warmup_steps:
             return optimizer
-        name, warmup = self.schedule, self.warmup_steps
-        total = int(self.trainer.estimated_stepping_batches)
-        by_step = LambdaLR(optimizer, lambda step: schedule_factor(name, step, warmup, total))
+        by_step = LambdaLR(optimizer, self._factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": by_step, "interval": "step"},
         }
+
+    def _factor(self, step: int) -> float:
+        """Say by what the schedule multiplies the learning rate at a step."""
+        # The trainer counts its steps by opening the training data. Before the first step that is
+        # too early: a resumed run would open it on the order of epoch 0.
+        total = int(self.trainer.estimated_stepping_batches) if step else 0
+        return schedule_factor(self.schedule, step, self.warmup_steps, total)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Raise the learning rate step by step where a plateau schedule starts with a warm-up."""

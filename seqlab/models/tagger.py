@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqlab.batch import CASINGS, Batch
-from seqlab.errors import RecipeError
+from seqlab.errors import RecipeError, check_range
 from seqlab.metrics import SpanF1, TagAccuracy
 from seqlab.models.base import SequenceModel, Stage
 from seqlab.nn.crf import CRF
@@ -23,6 +23,9 @@ from seqlab.tags import Grammar, convert, split_tag
 from seqlab.vocabulary import Vocabulary
 
 DecoderName = Literal["crf", "constrained", "softmax"]
+_LAYERS = ("hidden_size", "num_layers", "window")
+_EMBEDDINGS = ("embedding_size", "character_embedding_size", "character_size", "feature_size")
+_SHARES = ("dropout", "locked_dropout", "word_dropout", "character_dropout")
 _MARGIN = 128  # tokens of context that a window of a long document sees on either side
 
 
@@ -109,6 +112,11 @@ class Tagger(SequenceModel):
             plateau_patience=plateau_patience,
             averaging=averaging,
         )
+        for name in (*_LAYERS, *_EMBEDDINGS):
+            check_range(f"model.{name}", arguments[name], 1)
+        check_range("model.casing_size", casing_size, 0)
+        for name in _SHARES:
+            check_range(f"model.{name}", arguments[name], 0, 1)
         vectors = source_vocab.vectors
         if vectors is not None:
             arguments["embedding_size"] = embedding_size = vectors.shape[1]

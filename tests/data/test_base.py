@@ -24,7 +24,7 @@ from seqlab.data.base import (
     vocabularies_of,
 )
 from seqlab.data.sampling import BucketSampler
-from seqlab.errors import BundleError, DataError
+from seqlab.errors import BundleError, DataError, RecipeError
 from seqlab.vocabulary import Vocabulary
 
 # A busy machine is no failure.
@@ -267,11 +267,9 @@ def test_a_resumed_run_begins_with_the_order_of_its_epoch(epoch: int) -> None:
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_batch_of_nothing_is_refused(name: str, size: int) -> None:
     arguments: dict[str, Any] = {name: size}
-    with pytest.raises(DataError) as error:
+    with pytest.raises(RecipeError) as error:
         SequenceDataModule(**arguments)
-    assert str(error.value) == (
-        "data.batch_size, data.tokens_per_batch and data.eval_tokens_per_batch must be 1 or more."
-    )
+    assert str(error.value) == f"data.{name} is {size}: it must be 1 or more."
 
 
 @pytest.mark.parametrize(("rank", "said"), [(0, "seqlab: 3 lines were skipped.\n"), (1, "")])

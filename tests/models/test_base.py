@@ -205,7 +205,7 @@ class Broken(Point):
 
 SENTENCE = (
     "the loss is not a number any more in epoch {} at step {}: lower model.learning_rate (now {}) "
-    "or set trainer.gradient_clip_val; the checkpoint of the last whole epoch is kept."
+    "or trainer.gradient_clip_val."
 )
 
 

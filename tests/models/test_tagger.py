@@ -12,7 +12,7 @@ import lightning.pytorch as lightning
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from seqlab.batch import Batch, FormTable
@@ -202,6 +202,46 @@ def test_every_trainable_parameter_has_a_gradient(changes: dict[str, Any]) -> No
     assert model.embedder.words.weight.grad is None or (
         model.embedder.words.weight.grad.is_sparse == (changes.get("word_rows") == "sparse")
     )
+
+
+def share_of_zeros(model: Tagger) -> dict[str, float]:
+    """How much of what the encoder and the output layer are given is dropped."""
+    found: dict[str, float] = {}
+
+    def note(name: str, part: nn.Module) -> Any:
+        def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            found[name] = (given[0] == 0).float().mean().item()
+
+        return part.register_forward_pre_hook(look)
+
+    hooks = [note("encoder", model.encoder), note("emit", model.emit)]
+    with torch.no_grad():
+        model.emissions(document(500)[0])
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "encoder", "emit"),
+    [
+        ({"dropout": 0.5}, 0.5, 0.5),
+        ({"dropout": 0.0, "locked_dropout": 0.25}, 0.25, 0.25),
+        ({"dropout": 0.0, "word_dropout": 0.3}, 0.3, 0.0),
+        ({"dropout": 0.0}, 0.0, 0.0),
+    ],
+    ids=str,
+)
+def test_each_kind_of_dropout_drops_its_share_where_it_should(
+    changes: dict[str, Any], encoder: float, emit: float
+) -> None:
+    model = model_of(spans(), hidden_size=100, embedding_size=200, **changes)
+    found = share_of_zeros(model.train())
+    assert found == {
+        "encoder": pytest.approx(encoder, abs=0.1),
+        "emit": pytest.approx(emit, abs=0.1),
+    }
+    assert share_of_zeros(model.eval()) == {"encoder": 0.0, "emit": 0.0}
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
@@ -400,11 +440,13 @@ def loader(batches: list[Batch]) -> DataLoader[Batch]:
     return DataLoader(cast(Any, batches), batch_size=None)
 
 
-def test_a_tagger_works_in_anybodys_trainer() -> None:
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_tagger_works_in_anybodys_trainer(precision: Any) -> None:
     model = model_of(spans(), learning_rate=0.02, schedule="linear", warmup_steps=5, averaging=0.9)
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_epochs=12,
+        precision=precision,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import seqlab
+from seqlab import runs, zoo
+from seqlab.bundle import save_bundle
+from seqlab.errors import BundleError, SeqlabError, UsageError
+from seqlab.models.base import SequenceModel
+from seqlab.models.tagger import Tagger
+from seqlab.pipeline import Pipeline
+from seqlab.vocabulary import Vocabulary
+from seqlab.zoo import load, model_folder
+
+SOURCE = Vocabulary(["ada", "was"], padding=True, unknown=1, lowercase=True)
+TARGET = Vocabulary(["O", "B-PER", "I-PER"], scheme="iob2", written="iob2")
+
+
+def tagger() -> Tagger:
+    torch.manual_seed(0)
+    return Tagger(SOURCE, TARGET, hidden_size=2, embedding_size=2)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with runs in a place of their own."""
+    monkeypatch.setenv("SEQLAB_RUNS", str(tmp_path / "my-runs"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(home: Path) -> Path:
+    """A run of the recipe ner, with its model."""
+    folder = runs.new_run("ner")
+    save_bundle(tagger(), folder / "bundle")
+    return folder
+
+
+def refusal(model: str | Path) -> str:
+    with pytest.raises(BundleError) as error:
+        load(model)
+    return str(error.value)
+
+
+def test_a_model_is_loaded_by_run_bundle_or_recipe(run: Path) -> None:
+    weights = tagger().state_dict()
+    for model in (run, str(run), run / "bundle", run.parent / "latest", "ner", "recipes/ner.yaml"):
+        pipeline = load(model, device="cpu")
+        assert isinstance(pipeline, Pipeline)
+        torch.testing.assert_close(pipeline.model.state_dict(), weights, rtol=0, atol=0)
+        assert not pipeline.model.training
+        assert pipeline("Ada was").tokens == ["Ada", "was"]
+
+
+def test_load_is_the_packages_own() -> None:
+    assert seqlab.load is load
+
+
+def test_a_recipe_means_its_newest_run(run: Path) -> None:
+    newer = runs.new_run("ner")
+    save_bundle(tagger(), newer / "bundle")
+    assert model_folder("ner").resolve() == (newer / "bundle").resolve()
+
+
+def test_the_pointer_of_a_machine_without_links_is_followed(run: Path) -> None:
+    pointer = run.parent / "latest"
+    pointer.unlink()
+    pointer.write_text("1", encoding="utf-8")
+    assert model_folder(pointer) == run / "bundle"
+    assert model_folder("ner") == run / "bundle"
+
+
+@pytest.mark.parametrize("place", ["bundle", "."])
+def test_a_bundle_that_a_kill_left_half_replaced_is_found(run: Path, place: str) -> None:
+    (run / "bundle").rename(run / ".bundle.old")
+    assert model_folder(run / place) == run / ".bundle.old"
+
+
+@pytest.mark.parametrize("model", ["nothing", "runs/other/latest", "nothing.yaml"])
+def test_a_name_that_means_nothing_says_what_to_give(model: str) -> None:
+    assert refusal(model) == (
+        f"no model {model!r}: give a run folder (runs/NAME/latest), a bundle, or the recipe of a "
+        "run."
+    )
+
+
+def test_a_recipe_that_was_never_run_says_how_to_train_it(home: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        load("ner")
+    assert str(error.value) == (
+        f"no run of 'ner' in {home}/my-runs: train it first with `seqlab fit ner`, or give the "
+        "folder of a model."
+    )
+
+
+def test_a_run_without_a_whole_epoch_has_no_model(home: Path) -> None:
+    folder = runs.new_run("ner")
+    for model in (folder, "ner"):
+        assert "holds no model: a bundle has a config.json" in refusal(model)
+
+
+def test_a_damaged_model_is_refused(run: Path) -> None:
+    (run / "bundle" / "source_vocab.json").write_text("{}", encoding="utf-8")
+    assert "is damaged: source_vocab.json does not have the checksum" in refusal(run)
+
+
+class Own(Tagger):
+    """A tagger of somebody else's."""
+
+
+def test_the_code_of_others_runs_only_where_it_is_trusted(run: Path) -> None:
+    model = Own(SOURCE, TARGET, hidden_size=2, embedding_size=2)
+    save_bundle(model, run / "bundle")
+    assert f"asks for the class {Own.__module__}.Own, which is not part of seqlab" in refusal(run)
+    assert type(load(run, device="cpu", trust=True).model) is Own
+
+
+def test_a_model_that_is_no_tagger_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = SequenceModel(SOURCE, TARGET)
+    monkeypatch.setattr(zoo, "load_bundle", lambda folder, trust: other)
+    assert refusal(run) == f"{run} is a SequenceModel, which no pipeline serves yet."
+
+
+def test_a_device_that_is_not_there_is_a_sentence(run: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SeqlabError, match="cuda"):
+        load(run, device="cuda")
