@@ -52,9 +52,11 @@ MAX_LINES = 400
 # Tests of the whole rather than of one module.
 CROSS_CUTTING = {
     "test_architecture.py",
+    "test_benchmarks.py",
     "test_docs.py",
     "test_errors_page.py",
     "test_promises.py",
+    "test_recipes.py",
     "test_workflows.py",
 }
 
