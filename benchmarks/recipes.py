@@ -96,7 +96,7 @@ def table() -> str:
         "| peak MB | hardware | date, commit |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for folder in sorted(p for p in RESULTS.iterdir() if p.is_dir()):
+    for folder in sorted(p for p in RESULTS.glob("*") if p.is_dir()):
         runs = [json.loads(f.read_text(encoding="utf-8")) for f in sorted(folder.glob("*.json"))]
         monitor = runs[0]["monitor"]
         key, title = SCORES[monitor]

@@ -1,72 +1,155 @@
-"""Every shipped recipe, found by globbing: it reads, says where its corpus is, and trains."""
+"""Every recipe that is shipped: well formed, runs on a corpus of its kind, and on its own."""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from seqlab.__main__ import main
-from seqlab.recipe import shipped
+from seqlab.bundle import load_bundle
+from seqlab.configuration import _SECTIONS
+from seqlab.recipe import find_recipe, headline, shipped
+from seqlab.recipe_check import read_recipe
 
-ROOT = Path(__file__).resolve().parent.parent
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"), key=lambda path: path.stem)
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 NAMES = [path.stem for path in RECIPES]
-SMALL = ["--trainer.max_epochs", "1", "--model.hidden_size", "8", "--trainer.accelerator", "cpu"]
-Working = Callable[[Path], AbstractContextManager[pytest.MonkeyPatch]]
+REAL = [name for name in NAMES if name != "ner"]
+SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "4"]
+SHORT += ["--trainer.limit_val_batches", "2", "--trainer.limit_test_batches", "2"]
+WORDS = [
+    ("Ada", "NNP", "PROPN", "B-PER"),
+    ("sees", "VBZ", "VERB", "O"),
+    ("Rome", "NNP", "PROPN", "B-LOC"),
+]
+CHUNKS = {"B-PER": "B-NP", "B-LOC": "B-NP", "O": "B-VP"}
+
+pytestmark = pytest.mark.skipif(not RECIPES, reason="an installed package carries them elsewhere")
 
 
-def test_there_are_as_many_recipes_as_we_know_of() -> None:
-    assert NAMES == [
-        "chunk-conll2000",
-        "ner",
-        "ner-btc",
-        "ner-wnut17",
-        "pos-ewt",
-        "pos-sequoia",
-    ]
-    assert sorted(shipped()) == NAMES
+@pytest.fixture
+def place(working_in: Any, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    with working_in(tmp_path) as patch:
+        yield patch
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
-def test_a_recipe_is_short_and_opens_with_its_command(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= 40
-    assert text.startswith("# ")
-    assert f"seqlab fit recipes/{path.name}\n" in text
-    if "SEQLAB_DATA" in text:
-        assert "https://" in text.split("seed_everything")[0]
+def sentence(name: str) -> tuple[str, str]:
+    """A sentence as the corpus of a recipe writes it, and the ending of its file."""
+    if name.startswith("pos"):
+        rows = [
+            "\t".join([str(i), form, form.lower(), upos, xpos, "_", "0", "root", "_", "_"])
+            for i, (form, xpos, upos, _) in enumerate(WORDS, 1)
+        ]
+        return "# text = Ada sees Rome\n" + "\n".join(rows), "conllu"
+    if name.startswith("chunk"):
+        return "\n".join(f"{form} {xpos} {CHUNKS[tag]}" for form, xpos, _, tag in WORDS), "txt"
+    return "\n".join(f"{form}\t{tag}" for form, _, _, tag in WORDS), "conll"
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
-def test_a_recipe_trains_on_a_small_corpus(path: Path, tmp_path: Path, working_in: Working) -> None:
-    columns = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["init_args"].get("columns")
-    line = "{0}\tX\t{1}\n" if columns else "{0}\t{1}\n"
-    words = [("Ada", "B-A"), ("saw", "O"), ("old", "O"), ("Rome", "B-B"), (".", "O")]
-    sentence = "".join(line.format(*word) for word in words)
-    for part in ("train", "dev", "test"):
-        (tmp_path / f"{part}.conll").write_text(f"{sentence}\n" * 4, encoding="utf-8")
-    override = ["--data.path", str(tmp_path), "--data.vectors", "null"]
-    with working_in(tmp_path):
-        assert main(["fit", str(path), *override, *SMALL]) == 0
-        metrics = json.loads((tmp_path / "runs" / path.stem / "1" / "metrics.json").read_text())
-    assert metrics["split"] == "test"
+def test_all_recipes_are_found() -> None:
+    assert len(NAMES) == 6
+    assert list(shipped()) == sorted(NAMES)
+    assert [find_recipe(name) for name in NAMES] == RECIPES
 
 
-@pytest.mark.real
-@pytest.mark.slow
-@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
-def test_a_recipe_trains_on_its_own_corpus(
-    path: Path, tmp_path: Path, working_in: Working, capsys: pytest.CaptureFixture[str]
+def test_recipes_are_listed_by_name_and_headline(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{name:18} {headline(find_recipe(name))}" for name in sorted(NAMES)]
+    assert max(map(len, lines)) <= 130
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_short_and_says_what_it_is(name: str) -> None:
+    text = find_recipe(name).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 120
+    head = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    assert lines[len(head)].startswith("seed_everything: ")
+    assert len(head) >= 5
+    assert f"seqlab fit recipes/{name}.yaml" in text
+    assert headline(find_recipe(name)).endswith(".")
+    if name in REAL:
+        assert re.search(r"^# Corpus: https://", text, re.MULTILINE)
+        assert "recipes/README.md" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_keys_of_a_recipe_exist(name: str) -> None:
+    recipe = read_recipe(find_recipe(name), _SECTIONS)
+    assert list(recipe) == [key for key in _SECTIONS if key in recipe]  # always in one order
+    assert recipe["model"]["class_path"] == "seqlab.Tagger"
+    assert recipe["trainer"]["max_epochs"] > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_commands_in_the_head_of_a_recipe_are_right(name: str) -> None:
+    text = find_recipe(name).read_text(encoding="utf-8")
+    commands = re.findall(r"^#   seqlab (\w+) (.+)$", text, re.MULTILINE)
+    assert commands[0] == ("fit", f"recipes/{name}.yaml")
+    for verb, words in commands[1:]:
+        assert words.split()[0] in (f"recipes/{name}.yaml", f"runs/{name}/latest"), verb
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_trains_on_a_corpus_of_its_kind(
+    name: str, place: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    limits = [
-        w for part in ("train", "val", "test") for w in (f"--trainer.limit_{part}_batches", "3")
-    ]
-    with working_in(tmp_path):
-        assert main(["fit", str(path), *SMALL, *limits]) == 0
-    if "btc" in path.stem:
-        assert "lines with an empty token were skipped (lines 96124" in capsys.readouterr().err
+    place.delenv("SEQLAB_DATA", raising=False)
+    text, ending = sentence(name)
+    Path("my_corpus").mkdir()
+    for split in ("train", "dev", "test"):
+        Path(f"my_corpus/{split}.{ending}").write_text(f"{text}\n\n" * 30, encoding="utf-8")
+    words = ["--data.path", "my_corpus", "--data.vectors", "null", "--trainer.max_epochs", "1"]
+    assert main(["fit", name, *words]) == 0
+    out = capsys.readouterr().out
+    metrics = json.loads(Path(f"runs/{name}/1/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["monitor"] == ("val/accuracy" if name.startswith("pos") else "val/span_f1")
+    assert "next:\n" in out
+    model = load_bundle(f"runs/{name}/latest")
+    recipe = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
+    for key, value in recipe["model"]["init_args"].items():
+        assert model.config[key] == value
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.parametrize("name", REAL)
+def test_a_recipe_reads_its_real_corpus(
+    name: str, place: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", name, *SHORT]) == 0
+    said = capsys.readouterr().err
+    metrics = json.loads(Path(f"runs/{name}/1/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["split"] == "test"
+    assert 0.0 <= metrics[metrics["monitor"].replace("val", "test")] <= 1.0
+    if "vectors" in find_recipe(name).read_text(encoding="utf-8").split("data:")[1]:
+        assert "one of the 20,310 vectors of size 50" in said
+    assert ("with an empty token were skipped" in said) == (name == "ner-btc")
+
+
+def results() -> list[Path]:
+    return sorted((ROOT / "recipes" / "results").glob("*/*.json"))
+
+
+def test_the_results_that_are_kept_are_of_shipped_recipes() -> None:
+    for file in results():
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        assert file.parent.name in NAMES
+        assert file.stem == f"seed-{metrics['seed']}"
+        assert metrics["split"] == "test"
+        assert {"versions", "hardware", "date", "commit", "parameters"} <= set(metrics)
+
+
+def test_the_page_of_recipes_links_those_that_exist() -> None:
+    text = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(([\w-]+)\.yaml\)", text)
+    assert linked == sorted({file.parent.name for file in results()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqlab.batch import CASINGS, Batch
-from seqlab.errors import RecipeError, check_range
+from seqlab.errors import check_range
 from seqlab.metrics import SpanF1, TagAccuracy
 from seqlab.models.base import SequenceModel, Stage
+from seqlab.models.parts import make_encoder, make_scorers
 from seqlab.nn.crf import CRF
 from seqlab.nn.dropout import Dropout, LockedDropout, WordDropout
 from seqlab.nn.embedders import WordEmbedder
-from seqlab.nn.encoders import BiLSTM
 from seqlab.nn.optimizers import OptimizerName, ScheduleName
-from seqlab.tags import Grammar, convert, split_tag
+from seqlab.tags import Grammar, convert
 from seqlab.vocabulary import Vocabulary
 
 DecoderName = Literal["crf", "constrained", "softmax"]
@@ -112,35 +111,13 @@ class Tagger(SequenceModel):
             plateau_patience=plateau_patience,
             averaging=averaging,
         )
-        for name in (*_LAYERS, *_EMBEDDINGS):
-            check_range(f"model.{name}", arguments[name], 1)
-        check_range("model.casing_size", casing_size, 0)
-        for name in _SHARES:
-            check_range(f"model.{name}", arguments[name], 0, 1)
-        vectors = source_vocab.vectors
-        if vectors is not None:
-            arguments["embedding_size"] = embedding_size = vectors.shape[1]
+        _check_sizes(arguments)
+        if source_vocab.vectors is not None:
+            arguments["embedding_size"] = source_vocab.vectors.shape[1]
         self._config = arguments
         self.decoder: DecoderName = decoder
         self.window = window
-        letters = source_vocab.characters
-        self.embedder = WordEmbedder(
-            len(source_vocab),
-            embedding_size,
-            num_characters=0 if letters is None else len(letters),
-            characters=characters,
-            character_embedding_size=character_embedding_size,
-            character_size=character_size,
-            character_dropout=character_dropout,
-            casing_size=casing_size,
-            num_casings=CASINGS,
-            num_features=[len(v) for v in source_vocab.features.values()],
-            feature_size=feature_size,
-            sparse=word_rows == "sparse",
-        )
-        if vectors is not None:
-            self.embedder.set_vectors(vectors)
-        self.embedder.words.weight.requires_grad_(word_rows != "frozen")
+        self.embedder = _make_embedder(source_vocab, arguments)
         self.encoder = make_encoder(
             encoder, self.embedder.output_size, hidden_size, num_layers, dropout
         )
@@ -159,17 +136,8 @@ class Tagger(SequenceModel):
         )
         self.has_spans = target_vocab.scheme != "none"
         self.monitor = "val/span_f1" if self.has_spans else "val/accuracy"
-        self.labels = (
-            sorted({split_tag(t)[1] for t in target_vocab.tokens if t != "O"})
-            if self.has_spans
-            else []
-        )
-        scorers: dict[str, nn.Module] = {}
-        for stage in ("val", "test"):
-            scorers[f"{stage}_accuracy"] = TagAccuracy(target_vocab.tokens)
-            if self.has_spans:
-                scorers[f"{stage}_spans"] = SpanF1(self.labels, scheme=target_vocab.scheme)
-        self.scorers = nn.ModuleDict(scorers)
+        self.scorers = make_scorers(target_vocab)
+        self.labels = list(self._spans("val").labels) if self.has_spans else []
 
     @property
     def config(self) -> dict[str, Any]:
@@ -313,45 +281,33 @@ class Tagger(SequenceModel):
 _NOT_CONFIG = {"self", "source_vocab", "target_vocab", "__class__"}
 
 
-def make_encoder(
-    part: Mapping[str, Any] | None,
-    input_size: int,
-    hidden_size: int,
-    num_layers: int,
-    dropout: float,
-) -> Any:
-    """Build the encoder that a recipe names, or the bidirectional LSTM.
+def _check_sizes(arguments: Mapping[str, Any]) -> None:
+    """Refuse sizes and shares that make no model."""
+    for name in (*_LAYERS, *_EMBEDDINGS):
+        check_range(f"model.{name}", arguments[name], 1)
+    check_range("model.casing_size", arguments["casing_size"], 0)
+    for name in _SHARES:
+        check_range(f"model.{name}", arguments[name], 0, 1)
 
-    Args:
-        part: ``{class_path: ..., init_args: {...}}`` or None.
-        input_size: what the embedder gives.
-        hidden_size: of the LSTM.
-        num_layers: of the LSTM.
-        dropout: of the LSTM, between layers.
 
-    Raises:
-        RecipeError: the class does not exist, refuses its arguments, or is no encoder.
-    """
-    if part is None:
-        return BiLSTM(input_size, hidden_size, num_layers, dropout)
-    path = str(part.get("class_path", ""))
-    module, _, name = path.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RecipeError(
-            f"model.encoder: no class {path!r} can be imported ({error}); write its full "
-            "import path."
-        ) from error
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise RecipeError(f"model.encoder: {path!r} is no torch module.")
-    try:
-        built: Any = cls(input_size, **part.get("init_args", {}))
-    except TypeError as error:
-        raise RecipeError(f"model.encoder: {path}: {error}.") from error
-    if not isinstance(getattr(built, "output_size", None), int):
-        raise RecipeError(
-            f"model.encoder: {path} has no output_size: it must be an encoder as described in "
-            "seqlab.nn.encoders.Encoder."
-        )
-    return built
+def _make_embedder(source_vocab: Vocabulary, arguments: Mapping[str, Any]) -> WordEmbedder:
+    """Build the embedder, with the vectors of the vocabulary in its rows."""
+    letters = source_vocab.characters
+    embedder = WordEmbedder(
+        len(source_vocab),
+        arguments["embedding_size"],
+        num_characters=0 if letters is None else len(letters),
+        characters=arguments["characters"],
+        character_embedding_size=arguments["character_embedding_size"],
+        character_size=arguments["character_size"],
+        character_dropout=arguments["character_dropout"],
+        casing_size=arguments["casing_size"],
+        num_casings=CASINGS,
+        num_features=[len(v) for v in source_vocab.features.values()],
+        feature_size=arguments["feature_size"],
+        sparse=arguments["word_rows"] == "sparse",
+    )
+    if source_vocab.vectors is not None:
+        embedder.set_vectors(source_vocab.vectors)
+    embedder.words.weight.requires_grad_(arguments["word_rows"] != "frozen")
+    return embedder
