@@ -120,16 +120,20 @@ def table() -> str:
 
 
 def write_table(check: bool) -> int:
+    return write_between(BEGIN, END, table(), "benchmarks/recipes.py", check)
+
+
+def write_between(begin: str, end: str, made: str, script: str, check: bool) -> int:
+    """Put a table between two marks of recipes/README.md, or only say whether it stands there."""
     text = README.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    fresh = f"{head}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
+    head, rest = text.split(begin)
+    fresh = f"{head}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}"
     if check:
         same = fresh == text
         print(
             "the table fits the results"
             if same
-            else "recipes/README.md disagrees with recipes/results: "
-            "run `python benchmarks/recipes.py table`"
+            else f"recipes/README.md disagrees with the results: run `python {script} table`"
         )
         return 0 if same else 1
     README.write_text(fresh, encoding="utf-8")

@@ -8,18 +8,32 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from seqlab.data.classification import ClassificationData
     from seqlab.data.tagging import TaggingData
     from seqlab.metrics import SpanF1
+    from seqlab.models.classifier import Classifier
     from seqlab.models.tagger import Tagger
     from seqlab.nn.crf import CRF
     from seqlab.pipeline import Pipeline
     from seqlab.vocabulary import Vocabulary
     from seqlab.zoo import load
 
-__all__ = ["CRF", "Pipeline", "SpanF1", "Tagger", "TaggingData", "Vocabulary", "load"]
+__all__ = [
+    "CRF",
+    "ClassificationData",
+    "Classifier",
+    "Pipeline",
+    "SpanF1",
+    "Tagger",
+    "TaggingData",
+    "Vocabulary",
+    "load",
+]
 
 _HOMES = {
     "CRF": "seqlab.nn.crf",
+    "ClassificationData": "seqlab.data.classification",
+    "Classifier": "seqlab.models.classifier",
     "Pipeline": "seqlab.pipeline",
     "SpanF1": "seqlab.metrics",
     "Tagger": "seqlab.models.tagger",

@@ -18,8 +18,12 @@ usage: seqlab VERB ...
   validate MODEL [--data.path DIR]     score a model on the validation split
   test MODEL [--data.path DIR]         score a model on the test split
       --json                           print the scores as JSON
-  predict MODEL [TEXT ...]             tag text; `seqlab predict --help` lists the options
-      --input FILE|-  --output FILE  --format text|conll|jsonl
+  predict MODEL [TEXT ...]             tag or classify text; `seqlab predict --help` lists the rest
+      --input FILE|-  --output FILE  --format text|conll|tsv|jsonl
+      --explain                        show how much a classifier's attention gave to each word
+  explain MODEL TEXT                   show what gates and states do at every word, and why the
+      --html FILE  --json              tags or the label; `seqlab explain --help` lists the options
+  explain MODEL --cost                 show what every part costs: weights, work, memory, speed
   recipes [NAME --copy PATH]           list the recipes that are shipped, or copy one
 
 RECIPE is a YAML file or the name of a shipped recipe. MODEL is a run folder (runs/ner/latest), a
@@ -27,10 +31,10 @@ bundle, or a recipe, which means its newest run. Any key of a recipe can be over
 --trainer.max_epochs 3 --data.path DIR --model.hidden_size 256.
 
   --help, --version, --debug (show the traceback of an error)
-  --trust  after validate, test, predict: let MODEL name classes that are not of seqlab
+  --trust  after validate, test, predict, explain: let MODEL name classes that are not of seqlab
 """
 _TRAINING = ("fit", "validate", "test")
-_VERBS = (*_TRAINING, "predict", "recipes")
+_VERBS = (*_TRAINING, "predict", "explain", "recipes")
 
 
 def _recipes(argv: Sequence[str]) -> int:
@@ -58,6 +62,10 @@ def _dispatch(verb: str, argv: Sequence[str]) -> int:
         from seqlab.predict import run as predict
 
         return predict(argv)
+    if verb == "explain":
+        from seqlab.explain import run as explain
+
+        return explain(argv)
     if verb in _TRAINING:
         if verb == "fit" and argv and not argv[0].startswith("-"):
             from seqlab.recipe import find_recipe

@@ -34,10 +34,11 @@ class Batch:
             0 is padding.
         casing: ``(form,)`` int64, 0 to 7: how the form is written (:func:`casing_of`).
         features: one ``(batch, time)`` int64 tensor for each extra feature column.
-        target: ``(batch, time)`` int64 ids of tags; -1 where unknown or padding. ``None`` if
-            there is none.
+        target: ``(batch, time)`` int64 ids of tags, -1 where unknown or padding; for whole texts
+            ``(batch,)`` int64 ids of their labels, or ``(batch, label)`` float32, 1 for every
+            label that a text has. ``None`` if there is none.
         rows: ``(batch,)`` int64, which rows of the corpus these are.
-        gold: the tags of each row as strings, for scoring; ``None`` in training.
+        gold: the tags or labels of each row as strings, for scoring; ``None`` in training.
     """
 
     source: Tensor

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from typing import Any
 import seqlab
 from seqlab.errors import BundleError
 from seqlab.models.base import SequenceModel
+from seqlab.models.parts import import_name
 from seqlab.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -188,10 +188,9 @@ def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
 
 
 def _class(folder: Path, name: str) -> type[SequenceModel]:
-    module, _, attribute = name.rpartition(".")
     try:
-        cls = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        cls = import_name(name)
+    except ImportError as error:
         raise BundleError(
             f"{folder} asks for the class {name}, which cannot be imported ({error}); install the "
             "package that it belongs to, or another version of seqlab."

@@ -6,7 +6,7 @@ number of processes that counted it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -142,6 +142,47 @@ def f1_of(predicted: int, gold: int, correct: int) -> tuple[float, float, float]
     )
 
 
+def rows_of(
+    labels: Sequence[str], counts: Sequence[Sequence[int]]
+) -> dict[str, dict[str, float | int]]:
+    """Score each label from its counts.
+
+    Args:
+        labels: the labels.
+        counts: (label + 1, 3) numbers predicted, gold and correct; the last row is for all other
+            labels together.
+
+    Returns:
+        For each label ``precision``, ``recall``, ``f1`` from 0 to 1, and the numbers ``gold``,
+        ``predicted`` and ``correct``; under `OTHERS`, if there were any, those of the last row.
+
+    Example:
+        >>> rows_of(["LOC"], [[4, 2, 1], [0, 0, 0]])["LOC"]["recall"]
+        0.5
+    """
+    scores: dict[str, dict[str, float | int]] = {}
+    for label, (predicted, gold, correct) in zip([*labels, OTHERS], counts, strict=True):
+        precision, recall, f1 = f1_of(predicted, gold, correct)
+        scores[label] = {"precision": precision, "recall": recall, "f1": f1}
+        scores[label] |= {"gold": gold, "predicted": predicted, "correct": correct}
+    if not any(counts[-1]):
+        del scores[OTHERS]
+    return scores
+
+
+def macro_f1_of(rows: Mapping[str, Mapping[str, float | int]]) -> float:
+    """Average F1 over the labels that were gold or predicted at least once, as seqeval does.
+
+    Args:
+        rows: as :func:`rows_of` returns them.
+
+    Returns:
+        The average, from 0 to 1, and 0 if there was nothing to find; `OTHERS` counts as one label.
+    """
+    met = [row for row in rows.values() if row["gold"] or row["predicted"]]
+    return sum(row["f1"] for row in met) / len(met) if met else 0.0
+
+
 class _LabelCounts(Metric):
     """Counts of predicted, gold and correct for every label, and one row for all others.
 
@@ -163,33 +204,13 @@ class _LabelCounts(Metric):
         self.add_state("counts", counts, dist_reduce_fx="sum")
 
     def per_label(self) -> dict[str, dict[str, float | int]]:
-        """Score each label; under distributed training every process has to call this.
-
-        Returns:
-            For each label ``precision``, ``recall``, ``f1`` from 0 to 1, and the numbers ``gold``,
-            ``predicted`` and ``correct``; under `OTHERS`, if there were any, those of
-            all labels that are not in ``labels``.
-        """
+        """Score each label, see :func:`rows_of`; all processes of a training have to call this."""
         with self.sync_context(should_sync=not self._is_synced, should_unsync=not self._is_synced):
-            rows = self.counts.tolist()
-        scores: dict[str, dict[str, float | int]] = {}
-        for label, (predicted, gold, correct) in zip([*self.labels, OTHERS], rows, strict=True):
-            precision, recall, f1 = f1_of(predicted, gold, correct)
-            scores[label] = {"precision": precision, "recall": recall, "f1": f1}
-            scores[label] |= {"gold": gold, "predicted": predicted, "correct": correct}
-        if not any(rows[-1]):
-            del scores[OTHERS]
-        return scores
+            return rows_of(self.labels, self.counts.tolist())
 
     def macro_f1(self) -> float:
-        """Average F1 over the labels that were gold or predicted at least once, as seqeval does.
-
-        Returns:
-            The average, from 0 to 1, and 0 if there was nothing to find; `OTHERS` counts as one
-            label.
-        """
-        rows = [row for row in self.per_label().values() if row["gold"] or row["predicted"]]
-        return sum(row["f1"] for row in rows) / len(rows) if rows else 0.0
+        """Average F1 over the labels, see :func:`macro_f1_of`."""
+        return macro_f1_of(self.per_label())
 
 
 class SpanF1(_LabelCounts):

@@ -1,4 +1,4 @@
-"""``seqlab predict``: text or files in; marked text, columns or JSON out, as it is computed.
+"""``seqlab predict``: text or files in; marked text, labels, tables or JSON out, line by line.
 
 What needs torch is imported in functions, so that ``--help`` and mistakes are answered at once.
 """
@@ -6,39 +6,36 @@ What needs torch is imported in functions, so that ``--help`` and mistakes are a
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from seqlab.data.formats import Dirt, read_rows, sniff
-from seqlab.data.lines import lines_of
+from seqlab.data.rows import Dirt
 from seqlab.errors import DataError, UsageError
 from seqlab.output import destination, partial_of
+from seqlab.printing import as_conll, as_jsonl, as_text, as_tsv, weighed_words
+from seqlab.reading import Reader
 
 if TYPE_CHECKING:
-    from seqlab.pipeline import Pipeline, Sentence, Tagged
+    from seqlab.labelled import Labelled
+    from seqlab.pipeline import Pipeline
 
-_HEAD = 1 << 18  # bytes of a stream that are looked at to tell its format
-_PIECE = 1 << 16  # bytes that are taken from a stream at once, at most
-_GZIP = b"\x1f\x8b"
-_BOM = b"\xef\xbb\xbf"
 _PROGRESS_EVERY = 0.5  # seconds
+_Write = Callable[[Any, int], bytes]  # a result and its number to what is written
+_TAGGED: dict[str, _Write] = {"text": as_text, "conll": as_conll, "jsonl": as_jsonl}
+_LABELLED: dict[str, _Write] = {"text": as_text, "tsv": as_tsv, "jsonl": as_jsonl}
 
 
 class Load(Protocol):
     """How a name or a path becomes a pipeline."""
 
-    def __call__(self, model: str, *, device: str) -> Pipeline:
+    def __call__(self, model: str, *, device: str) -> Pipeline[Any]:
         """Load a model."""
 
 
@@ -51,11 +48,12 @@ class Options:
         texts: given as arguments.
         input: a file; ``-`` for standard input; ``None`` where texts are given.
         output: a file, or ``None`` for standard output.
-        form: ``text``, ``conll`` or ``jsonl``.
-        columns: which column holds the tokens and each feature.
+        form: ``text``, ``conll``, ``tsv`` or ``jsonl``.
+        columns: which column holds the tokens and each feature, or the text.
         lines: whether each line of the input is a text, whatever it looks like.
         device: where the model runs.
         confidence: whether probabilities are wanted.
+        explain: whether the attention weight of every word is wanted.
         trust: whether the model may name classes of other packages.
     """
 
@@ -68,6 +66,7 @@ class Options:
     lines: bool
     device: str
     confidence: bool
+    explain: bool
     trust: bool
 
 
@@ -89,21 +88,91 @@ def run(argv: Sequence[str], load: Load | None = None) -> int:
     load = load or partial(_load, trust=options.trust)
     pipeline = load(options.model, device=options.device)
     pipeline.confidence = options.confidence
-    dirt = Dirt()
-    written = _FORMATS[options.form]
-    results = _counted(_results(pipeline, options, dirt), _shows_progress(options))
+    whole = _is_classifier(pipeline)
+    written = _writer(pipeline, options)
+    reader = Reader(pipeline, options.columns, options.lines, whole, dirt := Dirt())
+    results = (
+        reader.of_texts(options.texts) if options.input is None else reader.of_file(options.input)
+    )
+    unit = "texts" if whole else "sentences"
+    counted = _counted(results, unit if _shows_progress(options) else None)
     with destination(options.output) as write:
-        for number, tagged in enumerate(results, 1):
-            write(written(tagged, number))
+        for number, result in enumerate(counted, 1):
+            write(written(result, number))
     for sentence in dirt.sentences():
         print(sentence, file=sys.stderr)
     return 0
 
 
-def _load(model: str, *, device: str, trust: bool) -> Pipeline:
+def _load(model: str, *, device: str, trust: bool) -> Pipeline[Any]:
     from seqlab.zoo import load
 
     return load(model, device=device, trust=trust)
+
+
+def _is_classifier(pipeline: Pipeline[Any]) -> bool:
+    from seqlab.models.classifier import Classifier
+
+    return isinstance(pipeline.model, Classifier)
+
+
+def _writer(pipeline: Pipeline[Any], options: Options) -> _Write:
+    """Choose what writes a result; what the model cannot give or use is refused."""
+    whole = _is_classifier(pipeline)
+    kind, forms = ("classifier", _LABELLED) if whole else ("tagger", _TAGGED)
+    if options.form not in forms:
+        *first, last = forms
+        what = "a tag for every token" if whole else "a label for every text"
+        raise UsageError(
+            f"--format {options.form} writes {what}, and {options.model} is a {kind}: use "
+            f"{', '.join(first)} or {last}."
+        )
+    other = next((name for name in options.columns if whole and name != "text"), None)
+    if other is not None:
+        raise UsageError(
+            f"--columns {other}: {options.model} is a classifier, which reads one column, the "
+            "`text`; name that, as in `--columns text=review`."
+        )
+    if options.explain:
+        _check_attention(pipeline, options)
+    if options.form == "tsv":
+        return partial(as_tsv, confidence=options.confidence)
+    return (
+        _explainer(options) if options.explain and options.form == "text" else forms[options.form]
+    )
+
+
+def _check_attention(pipeline: Pipeline[Any], options: Options) -> None:
+    from seqlab.labelled import has_attention
+    from seqlab.models.classifier import Classifier
+
+    if not isinstance(pipeline.model, Classifier):
+        raise UsageError(
+            f"--explain shows the attention of a classifier, and {options.model} is a tagger: "
+            "leave it out."
+        )
+    if not has_attention(pipeline.model):
+        raise UsageError(
+            f"--explain shows attention weights, and {options.model} has none: leave it out, or "
+            "train the model with model.pooling attention."
+        )
+    if options.form == "tsv":
+        raise UsageError("--explain is for the formats text and jsonl, not tsv: leave it out.")
+
+
+def _explainer(options: Options) -> _Write:
+    """Write words and their weights below each text, in colour on a terminal only."""
+    from seqlab.explain.colours import plain
+    from seqlab.explain.terminal import Look, look
+
+    how = look() if options.output is None else Look()
+    paint = None if how.paint is plain else how.paint
+
+    def write(labelled: Labelled, number: int) -> bytes:
+        words = weighed_words(labelled.tokens, labelled.attention or [], how.columns, paint)
+        return as_text(labelled, number) + words.encode()
+
+    return write
 
 
 class _Parser(argparse.ArgumentParser):
@@ -115,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="seqlab predict",
         usage="seqlab predict MODEL [TEXT ...] [options]",
-        description="Tag texts given as arguments, in a file, or piped in.",
+        description="Tag or classify texts given as arguments, in a file, or piped in.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -124,23 +193,30 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         metavar="MODEL TEXT",
         nargs="*",
-        help="the model, a run folder or a bundle; and the texts to tag, each one sequence",
+        help="the model, a run folder or a bundle; and the texts to read, each one sequence",
     )
     add(
         "--input",
         metavar="FILE",
-        help="a file of any format that can be trained on, tags not needed, or raw text with one "
-        "sequence a line; - is standard input, the default where something is piped in. What is "
-        "piped in and is not raw text is first kept in a temporary file",
+        help="a file of any format that can be trained on, tags or labels not needed, or raw text "
+        "with one sequence a line; - is standard input, the default where something is piped in. "
+        "What is piped in and is not raw text is first kept in a temporary file",
     )
     add("--output", metavar="FILE", help="write here instead; appears once all is done")
     add(
         "--format",
-        choices=list(_FORMATS),
+        choices=list(_TAGGED | _LABELLED),
         default="text",
-        help="text: spans marked in the text, for people (default); conll: a token, a tab and its "
-        "tag a line, a blank line after each sentence, nothing for a text without a word; jsonl: "
-        "everything, one object a line",
+        help="text: spans marked in the text, or labels before it, for people (default); conll, of "
+        "taggers: a token, a tab and its tag a line, a blank line after each sentence, nothing for "
+        "a text without a word; tsv, of classifiers: a header, then label, probability and text of "
+        "each; jsonl: everything, one object a line",
+    )
+    add(
+        "--explain",
+        action="store_true",
+        help="show below each text how much a classifier's attention gave to each word; with "
+        "--format jsonl that is there without asking",
     )
     add(
         "--columns",
@@ -148,7 +224,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="number or name of the input's column with the tokens, or with a feature that the "
-        "model needs, as in `--columns tokens=1 --columns pos=2`",
+        "model needs, as in `--columns tokens=1 --columns pos=2`; of classifiers: with the text, "
+        "as in `--columns text=review`",
     )
     add(
         "--lines",
@@ -173,7 +250,7 @@ def parse(argv: Sequence[str]) -> Options:
         argv: the arguments after the verb.
 
     Raises:
-        UsageError: they are wrong or contradict each other, or there is nothing to tag.
+        UsageError: they are wrong or contradict each other, or there is nothing to read.
         DataError: the input file does not exist, or is a folder.
     """
     argv = list(argv)
@@ -208,6 +285,7 @@ def parse(argv: Sequence[str]) -> Options:
         lines=given.lines,
         device=given.device,
         confidence=not given.no_confidence,
+        explain=given.explain,
         trust=given.trust,
     )
 
@@ -228,158 +306,23 @@ def _check_files(source: str, output: str | None) -> None:
             raise UsageError(f"--input and --output are the same file, {path}: choose another.")
 
 
-def _results(pipeline: Pipeline, options: Options, dirt: Dirt) -> Iterator[Tagged]:
-    from seqlab.pipeline import Sentence
-
-    if options.input is None:
-        yield from pipeline.stream(map(Sentence.of, options.texts))
-    elif options.input == "-":
-        stream = cast(io.BufferedReader, sys.stdin.buffer)
-        at_once = options.lines or sys.stdin.isatty()
-        yield from _of_stream(pipeline, stream, "standard input", at_once, options, dirt)
-    elif not os.path.isfile(options.input):  # a pipe, which can be read only once
-        with open(options.input, "rb") as stream:
-            yield from _of_stream(pipeline, stream, options.input, options.lines, options, dirt)
-    else:
-        yield from pipeline.stream(_sentences(Path(options.input), options, dirt))
-
-
-def _sentences(path: Path, options: Options, dirt: Dirt) -> Iterator[Sentence]:
-    from seqlab.pipeline import Sentence
-
-    if options.lines or (not options.columns and sniff(path) == "text"):
-        for _, line in lines_of(path):
-            yield Sentence.of(line)
-        return
-    for row in read_rows(path, options.columns, dirt=dirt, tagged=False):
-        yield Sentence(row.tokens, row.features, row.text, row.offsets)
-
-
-def _of_stream(
-    pipeline: Pipeline,
-    stream: io.BufferedReader,
-    name: str,
-    at_once: bool,
-    options: Options,
-    dirt: Dirt,
-) -> Iterator[Tagged]:
-    """Tag what is piped in: raw text as it comes, anything else by way of a temporary file."""
-    if at_once:
-        yield from _of_lines(pipeline, b"", stream, name)
-        return
-    head = stream.read(_HEAD)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / Path(name).name.replace(" ", "-")
-        try:
-            # Of what is longer only whole lines are judged; packed data cannot be cut anywhere.
-            whole = len(head) if len(head) < _HEAD else head.rfind(b"\n") + 1 or len(head)
-            copy.write_bytes(head[:whole])
-            if not head.startswith(_GZIP) and not options.columns and sniff(copy) == "text":
-                yield from _of_lines(pipeline, head, stream, name)
-                return
-            with copy.open("ab") as file:
-                file.write(head[whole:])
-                shutil.copyfileobj(stream, file)
-            yield from pipeline.stream(_sentences(copy, options, dirt))
-        except DataError as error:
-            raise DataError(str(error).replace(str(copy), name)) from error
-
-
-def _of_lines(
-    pipeline: Pipeline, head: bytes, stream: io.BufferedReader, name: str
-) -> Iterator[Tagged]:
-    from seqlab.pipeline import Sentence
-
-    number = 0
-    for lines in _whole_lines(head, stream):
-        sentences = []
-        for line in lines:
-            number += 1
-            line = line.removeprefix(_BOM) if number == 1 else line
-            try:
-                sentences.append(Sentence.of(line.removesuffix(b"\r").decode("utf-8")))
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{name}:{number}: not UTF-8 ({error.reason} at byte {error.start + 1} of the "
-                    "line); convert it, for example with `iconv -f LATIN1 -t UTF-8`."
-                ) from error
-        yield from pipeline.stream(sentences)
-
-
-def _whole_lines(head: bytes, stream: io.BufferedReader) -> Iterator[list[bytes]]:
-    """Give lines as they come, many at once where they come faster than they are tagged."""
-    begun: list[bytes] = []
-    piece = head or stream.read1(_PIECE)
-    while piece:
-        first, *others = piece.split(b"\n")
-        begun.append(first)
-        if others:
-            last = others.pop()
-            yield [b"".join(begun), *others]
-            begun = [last]
-        piece = stream.read1(_PIECE)
-    if rest := b"".join(begun):
-        yield [rest]
-
-
-def _as_text(tagged: Tagged, number: int) -> bytes:
-    return _encoded(f"{tagged}\n", number)
-
-
-def _as_conll(tagged: Tagged, number: int) -> bytes:
-    for token in tagged.tokens:
-        if re.search(r"[\t\n\r]", token):
-            raise DataError(
-                f"sentence {number}: the token {token!r} holds a tab or a line break, which "
-                "columns cannot hold; use --format jsonl."
-            )
-    lines = [f"{token}\t{tag}\n" for token, tag in zip(tagged.tokens, tagged.tags, strict=True)]
-    return _encoded("".join([*lines, "\n"]) if lines else "", number)
-
-
-def _as_jsonl(tagged: Tagged, number: int) -> bytes:
-    data = tagged.to_dict()
-    try:
-        return (json.dumps(data, ensure_ascii=False) + "\n").encode()
-    except UnicodeEncodeError:  # half of a character: JSON can hold it, UTF-8 cannot
-        return (json.dumps(data) + "\n").encode()
-
-
-def _encoded(text: str, number: int) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"sentence {number} holds {text[error.start]!r}, half of a character, which UTF-8 "
-            "cannot hold; use --format jsonl."
-        ) from error
-
-
-_FORMATS: dict[str, Callable[[Tagged, int], bytes]] = {
-    "text": _as_text,
-    "conll": _as_conll,
-    "jsonl": _as_jsonl,
-}
-
-
 def _shows_progress(options: Options) -> bool:
     """Show it where the work may be long and nothing else is written to the terminal."""
     free = options.output is not None or not sys.stdout.isatty()
     return options.input not in (None, "-") and sys.stderr.isatty() and free
 
 
-def _counted(results: Iterator[Tagged], shown: bool) -> Iterator[Tagged]:
-    """Pass results on, with a line on standard error that counts them."""
+def _counted(results: Iterator[Any], unit: str | None) -> Iterator[Any]:
+    """Pass results on, with a line on standard error that counts them unless there is no unit."""
     started = said = time.monotonic()
     tokens = 0
-    for sentences, tagged in enumerate(results, 1):
-        yield tagged
-        tokens += len(tagged.tokens)
+    for count, result in enumerate(results, 1):
+        yield result
+        tokens += len(result.tokens)
         now = time.monotonic()
-        if shown and now - said >= _PROGRESS_EVERY:
+        if unit and now - said >= _PROGRESS_EVERY:
             rate = tokens / (now - started)
-            line = f"\r{sentences:,} sentences, {rate:,.0f} tokens/s "
-            print(line, end="", file=sys.stderr, flush=True)
+            print(f"\r{count:,} {unit}, {rate:,.0f} tokens/s ", end="", file=sys.stderr, flush=True)
             said = now
-    if shown and said > started:
+    if unit and said > started:
         print(file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ import yaml
 
 import seqlab
 from seqlab.errors import RecipeError, nearest
+from seqlab.models.parts import import_name
 
 _LINKED = {"source_vocab", "target_vocab", "self"}
 _CLASSES = ("model", "data")
@@ -155,10 +155,9 @@ def _check_class(place: str, key: str, section: Any) -> None:
 
 def _class(place: str, path: Any) -> type:
     name = str(path)
-    module, _, attribute = name.rpartition(".")
     try:
-        cls = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        cls = import_name(name)
+    except ImportError as error:
         known = [f"seqlab.{n}" for n in seqlab.__all__]
         raise RecipeError(
             f"{place}: no class {name!r} can be imported ({error}).{nearest(name, known)}"
@@ -169,8 +168,18 @@ def _class(place: str, path: Any) -> type:
 
 
 def _parameters(cls: type) -> list[str]:
-    constructor = inspect.signature(cls.__init__)  # type: ignore[misc]  # no instance: a class
-    return [name for name in constructor.parameters if name not in _LINKED]
+    """Name what a constructor takes; ``**options`` stands for what the next base class takes."""
+    names: dict[str, None] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        given = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+        names.update(
+            dict.fromkeys(p.name for p in given if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+        )
+        if not any(p.kind == p.VAR_KEYWORD for p in given):
+            break
+    return [name for name in names if name not in _LINKED]
 
 
 def _known(place: str, key: str, name: str, names: Iterable[str]) -> None:
@@ -207,7 +216,8 @@ def explain(message: str) -> str:
     literals = [choice.removeprefix("one of ") for choice in choices if choice[:4] == "one "]
     if len(literals) > 1:  # several lists of words, as of `trainer.precision`
         choices = [choice for choice in choices if choice[:4] != "one "]
-        choices.append(f"one of {', '.join(literals)}")
+        words = dict.fromkeys(word for part in literals for word in part.split(", "))
+        choices.append(f"one of {', '.join(words)}")
     given = [got for *_, got in kinds if got] or re.findall(r"Given value: ([^\n]+)", message)
     if choices and given and where:
         return f"{where}: expected {' or '.join(dict.fromkeys(choices))}, got {given[0]}."

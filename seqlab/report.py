@@ -10,6 +10,8 @@ from typing import Any
 
 import seqlab
 
+_MATRIX = 12  # with more labels the matrix of confusions is too wide to be read
+_PAIRS = 10
 _PACKAGES = ("torch", "lightning", "datasets", "torchmetrics", "safetensors")
 
 
@@ -48,6 +50,11 @@ def peak_memory_mb() -> float | None:
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
+def example(of_texts: bool) -> str:
+    """Return a text to try a model on: a classifier, or a tagger."""
+    return "Well worth the money." if of_texts else "Ada Lovelace was born in London."
+
+
 def table(metrics: Mapping[str, Any], stage: str) -> str:
     """Lay the scores of a stage out for a terminal.
 
@@ -58,34 +65,24 @@ def table(metrics: Mapping[str, Any], stage: str) -> str:
     Returns:
         lines without a trailing newline.
     """
-    lines = []
-    types: Mapping[str, Mapping[str, float]] = metrics.get(f"{stage}/per_type", {})
-    if types:
-        width = max(8, *(len(label) for label in types))
-        lines.append(f"{'':{width}}  precision  recall      F1    gold  found")
-        accuracy = metrics.get(f"{stage}/accuracy", 0.0)  # all three in one, where all is tagged
-        overall = {
-            "precision": metrics.get(f"{stage}/precision", accuracy),
-            "recall": metrics.get(f"{stage}/recall", accuracy),
-            "f1": metrics.get(f"{stage}/span_f1", accuracy),
-            "gold": sum(int(row["gold"]) for row in types.values()),
-            "predicted": sum(int(row["predicted"]) for row in types.values()),
-        }
-        for label, row in [*types.items(), ("overall", overall)]:
-            lines.append(
-                f"{label:{width}}    {row['precision']:7.2%} {row['recall']:7.2%} "
-                f"{row['f1']:7.2%}  {int(row['gold']):6,}  {int(row['predicted']):5,}"
-            )
-        lines.append("")
+    lines = [*_per_type(metrics, stage), *_confusions(metrics, stage)]
+    accuracy = "accuracy" if _of_texts(metrics, stage) else "token accuracy"
     facts = [
         (f"{stage}/span_f1", "span F1", "{:.2%}"),
-        (f"{stage}/accuracy", "token accuracy", "{:.2%}"),
+        (f"{stage}/accuracy", accuracy, "{:.2%}"),
         (f"{stage}/sentence_accuracy", "sentence accuracy", "{:.2%}"),
         ("train/seconds", "training", "{:,.1f} s"),
         ("train/tokens_per_second", "training speed", "{:,.0f} tokens/s"),
         (f"{stage}/tokens_per_second", "scoring speed", "{:,.0f} tokens/s"),
         ("peak_memory_mb", "peak memory", "{:,.0f} MB"),
     ]
+    if _of_texts(metrics, stage):
+        facts[2:2] = [
+            (f"{stage}/macro_f1", "macro F1", "{:.2%}"),
+            (f"{stage}/ece", "calibration error", "{:.4f}"),
+        ]
+        if f"{stage}/thresholds" in metrics:  # with one label a text it is the accuracy
+            facts.insert(3, (f"{stage}/micro_f1", "micro F1", "{:.2%}"))
     for key, name, form in facts:
         if metrics.get(key) is not None:
             lines.append(f"{name:<18}{form.format(metrics[key])}")
@@ -100,6 +97,73 @@ def table(metrics: Mapping[str, Any], stage: str) -> str:
     return "\n".join(lines)
 
 
+def _of_texts(metrics: Mapping[str, Any], stage: str) -> bool:
+    """Say whether these are the scores of a classifier."""
+    return f"{stage}/ece" in metrics
+
+
+def _per_type(metrics: Mapping[str, Any], stage: str) -> list[str]:
+    """A line for each tag or label, and an empty one behind them."""
+    types: Mapping[str, Mapping[str, float]] = metrics.get(f"{stage}/per_type", {})
+    if not types:
+        return []
+    width = max(8, *(len(label) for label in types))
+    lines = [f"{'':{width}}  precision  recall      F1    gold  found"]
+    gold, predicted = (sum(int(row[k]) for row in types.values()) for k in ("gold", "predicted"))
+    accuracy = metrics.get(f"{stage}/accuracy", 0.0)  # all three in one, where all is tagged
+    overall = {
+        "precision": metrics.get(f"{stage}/precision", accuracy),
+        "recall": metrics.get(f"{stage}/recall", accuracy),
+        "f1": metrics.get(f"{stage}/span_f1", accuracy),
+    }
+    if _of_texts(metrics, stage):
+        correct = sum(int(row["correct"]) for row in types.values())
+        overall = {"precision": correct / max(predicted, 1), "recall": correct / max(gold, 1)}
+        overall["f1"] = metrics[f"{stage}/micro_f1"]
+    totals = {**overall, "gold": gold, "predicted": predicted}
+    for label, row in [*types.items(), ("overall", totals)]:
+        lines.append(
+            f"{label:{width}}    {row['precision']:7.2%} {row['recall']:7.2%} "
+            f"{row['f1']:7.2%}  {int(row['gold']):6,}  {int(row['predicted']):5,}"
+        )
+    return [*lines, ""]
+
+
+def _confusions(metrics: Mapping[str, Any], stage: str) -> list[str]:
+    """What was taken for what: all of it for few labels, else the pairs most often confused."""
+    table: Mapping[str, Mapping[str, int]] = metrics.get(f"{stage}/confusion", {})
+    if not table:
+        return []
+    labels = list(metrics[f"{stage}/per_type"])
+    if len(labels) > _MATRIX:
+        return _most_confused(table)
+    width = max(len(f"{n}") for row in table.values() for n in [*row.values(), len(labels)])
+    names = [f"{i} {label}" for i, label in enumerate(labels, 1)]
+    side = max(12, *(len(name) for name in names))
+    head = " ".join(f"{i:>{width}}" for i in range(1, len(labels) + 1))
+    lines = [f"{'gold / found':{side}}  {head}"]
+    for name, label in zip(names, labels, strict=True):
+        counts = " ".join(f"{table.get(label, {}).get(other, 0):>{width}}" for other in labels)
+        lines.append(f"{name:{side}}  {counts}")
+    return [*lines, ""]
+
+
+def _most_confused(table: Mapping[str, Mapping[str, int]]) -> list[str]:
+    pairs = [
+        (count, gold, found)
+        for gold, row in table.items()
+        for found, count in row.items()
+        if gold != found
+    ]
+    pairs = sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:_PAIRS]
+    if not pairs:
+        return []
+    width = max(4, *(len(gold) for _, gold, _ in pairs))
+    lines = [f"most confused  {'gold':{width}}  found"]
+    lines += [f"{count:>13,}  {gold:{width}}  {found}" for count, gold, found in pairs]
+    return [*lines, ""]
+
+
 def card(metrics: Mapping[str, Any], recipe: str) -> str:
     """Write the README.md of a bundle.
 
@@ -108,10 +172,12 @@ def card(metrics: Mapping[str, Any], recipe: str) -> str:
         recipe: the text of the recipe.
     """
     stage = "test" if "test/scorer" in metrics else "val"
+    of_texts = _of_texts(metrics, stage)
+    name = "classifier" if of_texts else "tagger"
     return (
         f"# A seqlab model\n\n```python\nimport seqlab\n\n"
-        f"tagger = seqlab.load('path/to/this/folder')\n"
-        f"print(tagger('Ada Lovelace was born in London.'))\n```\n\n"
+        f"{name} = seqlab.load('path/to/this/folder')\n"
+        f"print({name}('{example(of_texts)}'))\n```\n\n"
         f"## Scores\n\n```text\n{table(metrics, stage)}\n```\n\n"
         f"## Made with\n\n{', '.join(f'{k} {v}' for k, v in metrics.get('versions', {}).items())}; "
         f"{metrics.get('hardware', '')}\n\n```yaml\n{recipe.strip()}\n```\n"

@@ -121,7 +121,7 @@ def _leave(folder: Path, keeper: RunKeeper, metrics: dict[str, Any], cli: Seqlab
 def _example(cli: SeqlabCLI) -> str:
     """A command line's input that this model can read."""
     if not cli.model.source_vocab.features:
-        return '"Ada Lovelace was born in London."'
+        return f'"{report.example(cli.model.target_vocab.scheme in ("label", "labels"))}"'
     columns = getattr(cli.datamodule, "columns", None) or {}
     given = [f"--columns {shlex.quote(f'{k}={v}')}" for k, v in columns.items() if k != "tags"]
     return " ".join(["--input FILE", *given])

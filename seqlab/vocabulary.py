@@ -43,13 +43,17 @@ class Vocabulary:
             not in the list itself.
         characters: the vocabulary of the characters of the words.
         features: the vocabularies of extra feature columns, by column name.
-        scheme: how these tags mark spans: ``iob2``, ``bioes`` or ``none`` (see :mod:`seqlab.tags`).
+        scheme: how these tags mark spans: ``iob2``, ``bioes`` or ``none`` (see :mod:`seqlab.tags`);
+            for labels of whole texts ``label`` where a text has exactly one, and ``labels`` where
+            it has any number.
         written: the scheme of the corpus they came from, which predictions are written in.
 
     Attributes:
         vectors: pretrained vectors ``(len(self), size)`` for the rows, not a number (NaN) in rows
             that have none; they initialise a model and are never saved here. ``None`` without a
             file.
+        counts: how many training texts have each label, for the weights of classes; they too
+            initialise a model and are never saved. ``None`` where nothing was counted.
 
     Raises:
         DataError: a token occurs twice.
@@ -78,6 +82,7 @@ class Vocabulary:
         self.scheme = scheme
         self.written = written
         self.vectors: Tensor | None = None
+        self.counts: dict[str, int] | None = None
         self._first = int(padding) + unknown
         self._ids = {token: self._first + i for i, token in enumerate(self.tokens)}
         if len(self._ids) != len(self.tokens):

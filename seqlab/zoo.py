@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from seqlab import runs
 from seqlab.bundle import find_bundle, load_bundle
 from seqlab.errors import BundleError, RecipeError
-from seqlab.models.tagger import Tagger
-from seqlab.pipeline import Pipeline
+from seqlab.pipeline import Pipeline, is_served
 from seqlab.recipe import find_recipe
 
 
-def load(model: str | Path, *, device: str = "auto", trust: bool = False) -> Pipeline:
+def load(model: str | Path, *, device: str = "auto", trust: bool = False) -> Pipeline[Any]:
     """Load a model, ready to be called on text.
 
     Args:
@@ -28,7 +28,7 @@ def load(model: str | Path, *, device: str = "auto", trust: bool = False) -> Pip
         UsageError: the recipe was never run here.
     """
     loaded = load_bundle(model_folder(model), trust=trust)
-    if not isinstance(loaded, Tagger):
+    if not is_served(loaded):
         raise BundleError(f"{model} is a {type(loaded).__name__}, which no pipeline serves yet.")
     return Pipeline(loaded, device=device)
 

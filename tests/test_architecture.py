@@ -28,11 +28,11 @@ FLOORS = {
     for floor, names in enumerate(
         [
             "__init__ errors recipe runs samples",
-            "batch metrics nn schemes tags vocabulary words",
+            "batch label_metrics metrics nn schemes tags vocabulary words",
             "data models",
-            "bundle callbacks confidence output pipeline report",
-            "compare configuration explain interrupts lint package predict recipe_check serve "
-            "training zoo",
+            "bundle callbacks confidence labelled output pipeline report sentence tagged",
+            "compare configuration explain interrupts lint package predict printing reading "
+            "recipe_check serve training zoo",
             "__main__",
         ]
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -13,11 +15,24 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+
+from seqlab.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 # What each script is run with, to be done soon; every script must have its words here.
-SMOKE = {"recipes": ["speed", "ner"]}
+SMOKE = {
+    "memory": ["run", "--task", "adding", "--cells", "rnn", "--lengths", "4", "--seeds", "1"]
+    + ["--steps", "2", "--hidden", "2", "--results", "{folder}/memory.json"],
+    "recipes": ["speed", "ner"],
+}
+# What it then prints, line by line.
+PRINTS = {
+    "memory": [r"adding rnn: rate 0\.\d+, mean error [\d.]+"] * 4
+    + [r"adding rnn, length 4, seed 1: test error [\d.]+ after 1 evaluations, [\d.]+ s"],
+    "recipes": [r"recipe .*", r"ner +[\d,]+ +[\d,]+ +[\d,]+  .*threads: \d+.*"],
+}
 METRICS = {
     "monitor": "val/span_f1",
     "val/span_f1": 0.5,
@@ -40,9 +55,8 @@ def run(script: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
-def recipes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("recipes", ROOT / "benchmarks" / "recipes.py")
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -50,19 +64,26 @@ def recipes() -> ModuleType:
     return module
 
 
+@pytest.fixture
+def recipes() -> ModuleType:
+    return load("recipes")
+
+
 def test_all_benchmarks_are_found() -> None:
     assert {script.stem for script in SCRIPTS} == set(SMOKE)
-    assert len(SCRIPTS) == 1
+    assert len(SCRIPTS) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_a_benchmark_runs(script: Path) -> None:
-    done = run(script, *SMOKE[script.stem])
+def test_a_benchmark_runs(script: Path, tmp_path: Path) -> None:
+    done = run(script, *(word.format(folder=tmp_path) for word in SMOKE[script.stem]))
     assert done.returncode == 0, done.stderr
-    head, row = done.stdout.splitlines()
-    assert head.split()[0] == "recipe"
-    assert re.fullmatch(r"ner +[\d,]+ +[\d,]+ +[\d,]+  .*threads: \d+.*", row)
+    lines, wanted = done.stdout.splitlines(), PRINTS[script.stem]
+    assert len(lines) == len(wanted)
+    assert [
+        line for line, each in zip(lines, wanted, strict=True) if not re.fullmatch(each, line)
+    ] == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -161,3 +182,230 @@ def test_scores_keep_the_metrics_of_every_seed(
     kept = json.loads(files[0].read_text(encoding="utf-8"))
     assert kept["seed"] == 4
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", kept["date"])
+
+
+@pytest.fixture(scope="module")
+def memory() -> ModuleType:
+    return load("memory")
+
+
+def test_the_first_of_many_symbols_is_asked_for_at_the_end(memory: ModuleType) -> None:
+    x, first = memory.draw_recall(6, 40, memory.generator_of("testing", 6))
+    assert x.shape == (40, 8, 13)
+    ids = x.argmax(-1)
+    assert x.sum(-1).eq(1).all()
+    assert ids[:, 0].tolist() == first.tolist()
+    assert set(first.tolist()) == set(range(8))
+    assert set(ids[:, 1:-1].flatten().tolist()) == {8, 9, 10, 11}
+    assert set(ids[:, -1].tolist()) == {12}
+
+
+def test_two_numbers_are_marked_one_in_each_half(memory: ModuleType) -> None:
+    x, sums = memory.draw_adding(7, 40, memory.generator_of("testing", 7))
+    for rows, wanted in zip(x.tolist(), sums[:, 0].tolist(), strict=True):
+        marked = [place for place, (_, mark) in enumerate(rows) if mark]
+        assert len(marked) == 2
+        assert marked[0] < 3 <= marked[1]
+        assert sum(rows[place][0] for place in marked) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("name", ["recall", "adding"])
+def test_a_baseline_is_the_error_of_an_answer_that_looks_at_nothing(
+    memory: ModuleType, name: str
+) -> None:
+    task = memory.TASKS[name]
+    _, wanted = task.draw(4, 20_000, memory.generator_of("testing", 4))
+    answers = wanted.new_ones(wanted.shape) if name == "adding" else wanted.new_zeros(20_000, 8)
+    assert task.error(answers, wanted).item() == pytest.approx(task.baseline, abs=0.01)
+
+
+def test_every_purpose_and_seed_has_sequences_of_its_own(memory: ModuleType) -> None:
+    keys = [(p, length, seed) for p in memory.PURPOSES for length in (5, 6) for seed in (0, 1)]
+    drawn = {memory.generator_of(*key).initial_seed() for key in keys}
+    assert len(drawn) == len(keys)
+
+
+def test_cells_have_about_as_many_parameters(memory: ModuleType) -> None:
+    for task in memory.TASKS.values():
+        counts = [
+            memory.parameters_of(memory.Reader(task, name, memory.equal_size(task, name, 32), 9))
+            for name in memory.CONTENDERS
+        ]
+        assert len(counts) == 10
+        assert max(counts) < 1.04 * min(counts)
+
+
+def test_gates_start_open_to_the_past_and_shut_to_the_input(memory: ModuleType) -> None:
+    def biases(name: str) -> Any:
+        (layer,) = memory.Reader(memory.TASKS["adding"], name, 1, 20).encoder.forward_layers
+        weights = dict(layer.named_parameters())
+        return weights.get("bias", weights.get("bias_ih_l0")).tolist()
+
+    log = math.log(20)
+    for name in ("lstm", "peephole", "layernorm"):
+        assert biases(name) == pytest.approx([-log, log, 0, 0])
+    for name in ("no-forget", "coupled"):
+        assert biases(name) == pytest.approx([-log, 0, 0])
+    assert biases("gru") == pytest.approx([0, log, 0])
+    assert biases("lstm-bias-1") == [0, 1, 0, 0]
+    assert biases("rnn") == [0]
+
+
+def test_a_gradient_is_measured_by_its_distance_from_the_end(memory: ModuleType) -> None:
+    model = memory.Reader(memory.TASKS["adding"], "rnn", 1, 100)
+    (layer,) = model.encoder.forward_layers
+    for weight, value in ((layer.weight_ih_l0, 1e-3), (layer.weight_hh_l0, 0.25)):
+        weight.data.fill_(value)
+    model.answer.weight.data.fill_(2.0)
+    parts = memory.gradients(model, 100)  # of 100 steps, 3 are in each of the first parts
+    assert len(parts) == 40
+    step = 2.0 * 1e-3 * 2**0.5  # tanh is all but straight near zero
+    assert parts[0] == pytest.approx(step * (1 + 0.25 + 0.0625) / 3, rel=0.01)
+    assert parts[1] == pytest.approx(parts[0] / 64, rel=0.02)
+    assert 0 < parts[-1] < 1e-45  # too small for 32 bits
+
+
+@pytest.mark.parametrize(
+    ("error", "steps", "errors"), [(0.005, 500, 2), (0.006, 60, 4), (0.006, 75, 4)]
+)
+def test_a_run_ends_when_it_has_solved_its_task_twice(
+    memory: ModuleType, error: float, steps: int, errors: int
+) -> None:
+    task = memory.TASKS["adding"]._replace(error=lambda *_: torch.tensor(error))
+    model, source = memory.Reader(task, "rnn", 1, 4), memory.generator_of("training", 4)
+    found, diverged = memory.fit(model, source, 4, 0.0, steps, task.draw(4, 2, source))
+    assert found == [error] * errors
+    assert memory.to_the_end(found, steps) == [error] * {500: 21, 60: 4, 75: 4}[steps]
+    assert not diverged
+
+
+def test_a_run_ends_when_a_gradient_is_no_number(memory: ModuleType) -> None:
+    task = memory.TASKS["adding"]._replace(loss=lambda *x: memory.TASKS["adding"].loss(*x) / 0)
+    model, source = memory.Reader(task, "rnn", 1, 4), memory.generator_of("training", 4)
+    found, diverged = memory.fit(model, source, 4, 0.1, 50, task.draw(4, 2, source))
+    assert diverged
+    assert len(found) == 1
+
+
+WORDS = {"task": ["recall", "adding"], "cells": ["gru", "rnn"], "lengths": [4], "seeds": [1]}
+
+
+@pytest.fixture(scope="module")
+def measured(memory: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("memory")
+    args = {**WORDS, "steps": 2, "hidden": 2, "results": folder / "memory.json"}
+    assert memory.run(argparse.Namespace(**args)) == 0
+    return argparse.Namespace(**args)
+
+
+def test_runs_are_kept_and_not_made_again(
+    memory: ModuleType, measured: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = json.loads(measured.results.read_text(encoding="utf-8"))
+    assert [(run["task"], run["cell"]) for run in kept["runs"]] == [
+        (task, cell) for task in WORDS["task"] for cell in WORDS["cells"]
+    ]
+    assert {len(rates) for cells in kept["rates"].values() for rates in cells.values()} == {4}
+    for run in kept["runs"]:
+        rates = kept["rates"][run["task"]][run["cell"]]
+        assert rates[str(run["rate"])] == min(rates.values())
+        assert len(run["fresh"]) == len(run["trained"]) == {"recall": 6, "adding": 4}[run["task"]]
+    made: list[Any] = []
+    monkeypatch.setattr(memory, "measure", lambda kept, *key: made.append(key) or kept.runs[0])
+    before = measured.results.read_text(encoding="utf-8")
+    memory.run(measured)
+    assert made == []
+    memory.run(argparse.Namespace(**{**vars(measured), "lengths": [4, 5], "task": ["recall"]}))
+    assert made == [("recall", "gru", 5, 1), ("recall", "rnn", 5, 1)]
+    measured.results.write_text(before, encoding="utf-8")
+
+
+def test_the_same_run_gives_the_same_numbers(
+    memory: ModuleType, measured: argparse.Namespace
+) -> None:
+    kept = memory.Kept(measured.results)
+    again = memory.measure(kept, "adding", "gru", 4, 1)
+    (first,) = kept.find(task="adding", cell="gru")
+    assert [again[k] for k in ("errors", "test", "fresh", "trained")] == [
+        first[k] for k in ("errors", "test", "fresh", "trained")
+    ]
+
+
+def test_runs_of_other_settings_are_not_mixed(
+    memory: ModuleType, measured: argparse.Namespace
+) -> None:
+    with pytest.raises(UsageError, match=r"memory.json: .* with steps 2, not 3: .*--results"):
+        memory.run(argparse.Namespace(**{**vars(measured), "steps": 3}))
+
+
+@pytest.fixture
+def kept(memory: ModuleType, tmp_path: Path) -> Any:
+    kept = memory.Kept(tmp_path / "memory.json")
+    kept.settings = {"steps": 50}
+    for cell, length, seed, test in (
+        ("rnn", 5, 1, 0.004),
+        ("rnn", 5, 2, 0.005),
+        ("rnn", 5, 3, 0.2),
+        ("rnn", 10, 1, 0.1),
+        ("lstm", 5, 1, 0.001),
+    ):
+        run = {"task": "adding", "cell": cell, "length": length, "seed": seed, "test": test}
+        run |= {"hidden": 7, "parameters": 1234, "rate": 0.01, "seconds": 30.0, "made": "today"}
+        run |= {"errors": [0.2, test], "fresh": [0.1, 1e-5, 2e-9], "trained": [1.0, 0.5, 0.25]}
+        kept.runs.append({**run, "hardware": "an abacus"})
+    return kept
+
+
+def test_a_table_has_the_middle_of_the_seeds_and_how_many_solved_it(
+    memory: ModuleType, kept: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "memory.md"
+    page.write_text(f"before\n\n{memory.BEGIN}\n{memory.END}\n\nafter\n", encoding="utf-8")
+    assert memory.write_table(kept, page, check=True) == 1
+    assert "run `python benchmarks/memory.py table`" in capsys.readouterr().out
+    assert memory.write_table(kept, page, check=False) == 0
+    assert memory.write_table(kept, page, check=True) == 0
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after")
+    assert [line for line in lines if line.startswith("| ")] == [
+        "| cell | units | parameters | rate | length 5 | length 10 |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| lstm | 7 | 1,234 | 0.01 | **0.0010** (1/1) |  |",
+        "| rnn | 7 | 1,234 | 0.01 | **0.0050** (2/3) | 0.1000 (0/1) |",
+        "| *baseline* | | | | 0.1667 | 0.1667 |",
+        "| cell | fresh: near | middle | far | trained: near | middle | far |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| rnn | 1e-01 | 1e-05 | 2e-09 | 1e+00 | 5e-01 | 2e-01 |",
+    ]
+    told = "Seeds 1, 2, 3; 5 runs of at most 50 steps in 2 minutes of one core; an abacus; today."
+    assert told in lines
+
+
+def test_pictures_are_drawn_from_kept_runs(memory: ModuleType, kept: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for draw in (memory.plot_curves, memory.plot_gradients):
+        draw(kept, tmp_path / "pictures" / "one.png")
+        picture = (tmp_path / "pictures" / "one.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        (tmp_path / "pictures" / "one.png").unlink()
+
+
+def test_a_missing_matplotlib_is_named_with_its_extra(
+    memory: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(sys, "argv", ["memory.py", "plot"])
+    assert memory.main() == 1
+    assert "pip install 'seqlab[plots]'" in capsys.readouterr().err
+
+
+def test_the_page_on_memory_shows_the_kept_runs(memory: ModuleType) -> None:
+    kept = memory.Kept(memory.RESULTS)
+    assert memory.write_table(kept, memory.PAGE, check=True) == 0
+    keys = {(run["task"], run["cell"], run["length"], run["seed"]) for run in kept.runs}
+    assert len(keys) == len(kept.runs) == len(memory.TASKS) * len(memory.CONTENDERS) * 4 * 3
+    for name in ("memory.png", "memory-gradients.png"):
+        assert f"(pictures/{name})" in memory.PAGE.read_text(encoding="utf-8")
+        assert 10_000 < (memory.PICTURES / name).stat().st_size < 200_000

@@ -135,6 +135,18 @@ def test_what_a_recipe_resolves_to_can_be_read_again(recipe: Path) -> None:
     assert "source_vocab" not in resolved["model"]["init_args"]
 
 
+def test_the_printed_configuration_has_the_keys_of_all_bases(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        build(recipe, ["--model.hidden_size", "3", "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert set(printed) == set(build(recipe, []).model.config)
+    assert printed["hidden_size"] == 3  # of TokenModel
+    assert printed["decoder"] == "crf"  # of Tagger
+    assert printed["learning_rate"] == 0.002  # of SequenceModel
+
+
 def test_the_command_line_of_the_process_is_left_alone(recipe: Path) -> None:
     before = list(sys.argv)
     build(recipe, ["--model.hidden_size", "16"])

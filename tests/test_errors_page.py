@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,25 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
 NER = Path(__file__).resolve().parents[1] / "recipes" / "ner.yaml"
 GOOD = "Ada\tB-PER\nsaw\tO\nParis\tB-LOC\n.\tO\n\nBob\tB-PER\nslept\tO\n\n"
 RECORD = '{"text": "Ada slept.", "spans": [{"start": 0, "end": 3, "label": "PER"}]}\n'
+HEADER = "text\tlabel\n"
+OPINIONS = "What a film.\tpos\nA waste of time.\tneg\n"
+TOPICS = (
+    '{"text": "The cup final was on all channels.", "labels": ["sports", "media"]}\n'
+    '{"text": "The council met.", "labels": []}\n'
+)
+ENCODER = """
+import torch
+
+
+class Window(torch.nn.Module):
+    def __init__(self, input_size):
+        super().__init__()
+        self.output_size = 4
+        self.mix = torch.nn.Linear(input_size, 4)
+
+    def forward(self, x, lengths):
+        return self.mix(x)
+"""
 TEXT = "Ada Lovelace was born in London."
 ODD = "I \U0001f469\u200d\U0001f680 fly\x00 to\x07 Pa\u0301ris \u202eand\u200b back\x1f.\n"
 LONG = 100_000
@@ -65,17 +86,27 @@ def both(*steps: Prepare) -> Prepare:
     return lambda patch: [step(patch) for step in steps]
 
 
-def corpus(**files: str | bytes) -> Prepare:
+def splits(form: str, good: str, files: Mapping[str, str | bytes]) -> Prepare:
     """A folder of good splits, but for those that are given; ``_`` stands for the dot."""
 
     def prepare(patch: pytest.MonkeyPatch) -> None:
-        splits = {f"{split}_conll": GOOD * 20 for split in ("train", "dev", "test")}
-        splits = {k: v for k, v in splits.items() if k[:3] not in {name[:3] for name in files}}
-        for name, content in {**splits, **files}.items():
+        whole = {f"{split}_{form}": good for split in ("train", "dev", "test")}
+        whole = {k: v for k, v in whole.items() if k[:3] not in {name[:3] for name in files}}
+        for name, content in {**whole, **files}.items():
             if content != "none":
                 write(f"my_corpus/{name.replace('_', '.')}", content)
 
     return prepare
+
+
+def corpus(**files: str | bytes) -> Prepare:
+    """A corpus of tagged sentences."""
+    return splits("conll", GOOD * 20, files)
+
+
+def texts(**files: str | bytes) -> Prepare:
+    """A corpus of labelled texts."""
+    return splits("tsv", HEADER + OPINIONS * 20, files)
 
 
 def first(lines: str) -> Prepare:
@@ -110,9 +141,16 @@ def trained(harm: Callable[[], object] = lambda: None) -> Prepare:
     return prepare
 
 
-def featured(patch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(Path("../models/featured"), "runs", symlinks=True)
-    corpus()(patch)
+def model(name: str) -> Prepare:
+    """Another of the trained models."""
+    return lambda patch: shutil.copytree(Path("../models", name), "runs", symlinks=True)
+
+
+def typed(patch: pytest.MonkeyPatch) -> None:
+    """A terminal, into which nobody types."""
+    terminal = io.StringIO()
+    patch.setattr(terminal, "isatty", lambda: True)
+    patch.setattr(sys, "stdin", terminal)
 
 
 def flip() -> None:
@@ -211,6 +249,19 @@ PREPARE: dict[str, Prepare] = {
     "A span outside its text": records(RECORD.replace("3", "30")),
     "Spans that overlap": records(RECORD.replace("[", '[{"start": 0, "end": 9, "label": "ORG"}, ')),
     "Too few sentences to hold some out": file("my_corpus/train.conll", GOOD),
+    "Texts that all have the same label": texts(train_tsv=HEADER + "What a film.\tpos\n" * 20),
+    "A corpus without a column of labels": texts(train_tsv="text\tstars\n" + OPINIONS * 20),
+    "A table without names of columns": texts(train_tsv=OPINIONS * 20),
+    "A text without labels in a corpus of several labels": texts(
+        train_jsonl=TOPICS + '{"text": "It rains."}\n' + TOPICS * 20
+    ),
+    "A text with an empty label": texts(train_tsv=HEADER + "So so.\t\n" + OPINIONS * 20),
+    "Several labels where one is expected": texts(train_jsonl=TOPICS * 20),
+    "A list of labels in a cell": texts(
+        train_csv="text,label\nThe cup final.,\"['sports', 'media']\"\n"
+    ),
+    "A corpus of texts without a word": texts(train_jsonl='{"text": " ", "label": "pos"}\n' * 20),
+    "Labelled texts for a tagger": texts(),
     "A line of vectors that is too short or too long": file(
         "vectors.txt", "the 0.1 0.2 0.3\nof 0.1 0.2\n"
     ),
@@ -228,22 +279,31 @@ PREPARE: dict[str, Prepare] = {
     "A model with a missing file": trained(lambda: (BUNDLE / "model.safetensors").unlink()),
     "A model that names code of others": trained(configured(**{"class": "elsewhere.Tagger"})),
     "A model of a newer seqlab": trained(configured(format=2, seqlab="9.0")),
-    "A corpus without a column that the model needs": featured,
+    "A corpus without a column that the model needs": both(model("featured"), corpus()),
     "An input that is not UTF-8": both(
         trained(), file("latin1.txt", "Ada was in Paris.\nJosé was in London.\n".encode("latin1"))
     ),
     "An input that does not exist": trained(),
-    "Raw text for a model that needs another column": featured,
+    "Raw text for a model that needs another column": both(model("featured"), corpus()),
     "A tab inside a token": both(
         trained(), file("tab.jsonl", '{"tokens": ["Ada\\tLovelace", "slept"]}\n')
     ),
     "An output in a folder that does not exist": trained(),
     "A device that is not there": no_cuda,
+    "Attention of a model that has none": model("labelled"),
+    "A format of another task": model("labelled"),
+    "No text to explain": both(trained(), typed),
+    "A text without a word": trained(),
+    "A layer that does not exist": trained(),
+    "An encoder of another package": model("own"),
     "A line of 100,000 tokens": both(trained(), file("long.txt", "word " * (LONG - 1) + "end\n")),
     "Emoji and control characters": both(trained(), file("odd.txt", ODD)),
     "A corpus without a validation and a test split": file("my_corpus/train.conll", GOOD * 20),
     "Labels that the model has never seen": both(
         trained(), corpus(test_conll=GOOD.replace("LOC", "PLANET") * 3)
+    ),
+    "Labels that only the validation split has": texts(
+        dev_tsv=HEADER + "So so.\tneutral\n" + OPINIONS * 20
     ),
 }
 
@@ -280,20 +340,31 @@ CHECK: dict[str, Callable[[], None]] = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, working_in: Any) -> Path:
-    """The folder with one folder an entry, beside ``models``: a plain one, one with a feature."""
+def home(tmp_path_factory: pytest.TempPathFactory, working_in: Any) -> Iterator[Path]:
+    """The folder with one folder an entry, beside ``models``.
+
+    They are a plain tagger, one with a feature, one with an encoder of its own, and a classifier
+    without attention.
+    """
     folder = tmp_path_factory.mktemp("errors")
-    rows = "Ada\tNNP\tB-PER\nslept\tVBD\tO\n\n" * 20
-    shown = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
-    columns = ["--data.columns", "{tokens: 0, pos: 1, tags: 2}", "--data.path", "columns"]
     with working_in(folder) as patch:
+        patch.syspath_prepend(folder)
+        write("my_encoders.py", ENCODER)
         for split in ("train", "dev", "test"):
-            write(f"columns/{split}.conll", rows)
-        patch.setenv("SEQLAB_RUNS", "models/plain")
-        assert main(["fit", "ner", "--model.hidden_size", "20", *shown]) == 0
-        patch.setenv("SEQLAB_RUNS", "models/featured")
-        assert main(["fit", "ner", "--model.hidden_size", "8", *shown, *columns]) == 0
-    return folder
+            write(f"columns/{split}.conll", "Ada\tNNP\tB-PER\nslept\tVBD\tO\n\n" * 20)
+            write(f"texts/{split}.tsv", HEADER + OPINIONS * 20)
+        columns = "--data.path columns --data.columns '{tokens: 0, pos: 1, tags: 2}'"
+        for name, command in {
+            "plain": "fit ner --model.hidden_size 20",
+            "featured": f"fit ner --model.hidden_size 8 {columns}",
+            "own": "fit ner --data.path columns --model.encoder.class_path my_encoders.Window",
+            "labelled": "fit sentiment --data.path texts --model.pooling mean",
+        }.items():
+            patch.setenv("SEQLAB_RUNS", f"models/{name}")
+            shown = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
+            assert main([*shlex.split(command), *shown]) == 0
+    yield folder
+    del sys.modules["my_encoders"]
 
 
 @pytest.fixture
@@ -342,7 +413,7 @@ def test_the_page_has_all_its_entries() -> None:
     text = PAGE.read_text(encoding="utf-8")
     titles = [entry.title for entry in ENTRIES]
     assert titles == re.findall(r"^### (.+)$", text, re.MULTILINE)
-    assert len(titles) == len(set(titles)) == 70
+    assert len(titles) == len(set(titles)) == 96
     assert set(PREPARE) <= set(titles)
     assert set(CHECK) <= set(titles)
 

@@ -13,8 +13,10 @@ import torch
 
 from seqlab.batch import FormTable
 from seqlab.errors import DataError, SeqlabError
+from seqlab.models.base import SequenceModel
+from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import DecoderName, Tagger
-from seqlab.pipeline import Pipeline, Sentence, Tagged
+from seqlab.pipeline import Labelled, Pipeline, Sentence, Tagged, is_served
 from seqlab.tags import Grammar, convert, spans_of
 from seqlab.vocabulary import Vocabulary
 
@@ -57,6 +59,23 @@ def tagger(
     return model
 
 
+POOLINGS = ["last", "mean", "max", "attention", ["last", "mean", "max", "attention"]]
+
+
+def classifier(
+    pooling: str | list[str] = "attention", scheme: str = "label", **options: Any
+) -> Classifier:
+    torch.manual_seed(11)
+    heads = 2 if "attention" in pooling else 1
+    target = Vocabulary(["en", "de", "fr"], scheme=scheme, written=scheme)
+    sizes = {"hidden_size": 8, "embedding_size": 8, "character_size": 8}
+    model = Classifier(source(), target, pooling=pooling, heads=heads, **(sizes | options))
+    with torch.no_grad():  # pull apart what is untrained: labels and attention must differ by text
+        for parameter in [*model.embedder.parameters(), *model.encoder.parameters()]:
+            parameter *= 2.0
+    return model
+
+
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
     return Pipeline(tagger(), device="cpu")
@@ -74,6 +93,13 @@ def assert_same(first: Tagged, second: Tagged) -> None:
     assert [s.label for s in first.spans] == [s.label for s in second.spans]
     sure = [s.confidence for s in first.spans]
     assert sure == pytest.approx([s.confidence for s in second.spans], abs=1e-5)
+
+
+def assert_same_label(first: Labelled, second: Labelled) -> None:
+    assert (first.text, first.tokens) == (second.text, second.tokens)
+    assert (first.label, first.labels) == (second.label, second.labels)
+    assert first.probabilities == pytest.approx(second.probabilities, abs=1e-5)
+    assert first.attention == pytest.approx(second.attention, abs=1e-5)
 
 
 def test_a_text_gives_one_result_and_lists_give_lists(pipeline: Pipeline) -> None:
@@ -404,3 +430,77 @@ def test_a_device_that_is_not_there_is_a_sentence() -> None:
 def test_a_scheme_without_fixed_beginnings_is_refused() -> None:
     with pytest.raises(SeqlabError, match=r"the model tags in iob1, and a pipeline reads bioes"):
         Pipeline(tagger(["O", "B-PER", "I-PER"], "iob1", "iob1"), device="cpu")
+
+
+@pytest.mark.parametrize("scheme", ["label", "labels"])
+@pytest.mark.parametrize("pooling", POOLINGS, ids=str)
+def test_batches_order_and_padding_change_no_label(pooling: str | list[str], scheme: str) -> None:
+    model = classifier(pooling, scheme)
+    texts = sentences(60)
+    alone = [Pipeline(model, device="cpu")([words])[0] for words in texts]
+    assert len({tuple(found.labels) for found in alone}) > 1
+    order = random.Random(1).sample(range(60), 60)
+    for tokens_per_batch in (1, 20, 100, 4096):
+        pipeline = Pipeline(model, device="cpu", tokens_per_batch=tokens_per_batch)
+        for row, found in zip(order, pipeline([texts[row] for row in order]), strict=True):
+            assert_same_label(found, alone[row])
+
+
+@pytest.mark.parametrize("pooling", POOLINGS, ids=str)
+def test_windows_of_long_texts_change_no_text_beside_them(pooling: str | list[str]) -> None:
+    model = classifier(pooling, window=6)
+    texts = sentences(20, longest=30)
+    assert max(map(len, texts)) > 4 * 6
+    together = Pipeline(model, device="cpu")(texts)
+    for words, found in zip(texts, together, strict=True):
+        assert_same_label(Pipeline(model, device="cpu", tokens_per_batch=1)([words])[0], found)
+
+
+def test_a_classifier_gives_one_result_a_text_in_their_order() -> None:
+    pipeline = Pipeline(classifier(), device="cpu", tokens_per_batch=8)
+    texts = ["Ada was born in London.", "", "Ada", "Lovelace  wrote"]
+    several = pipeline(texts)
+    assert [found.text for found in several] == texts
+    assert [found.label is None for found in several] == [False, True, False, False]
+    for text, found in zip(texts, several, strict=True):
+        one = pipeline(text)
+        assert isinstance(one, Labelled)
+        assert_same_label(one, found)
+    streamed = list(pipeline.stream(map(Sentence.of, texts)))
+    assert [found.label for found in streamed] == [found.label for found in several]
+    with pytest.raises(DataError, match=r"^text 2: word 1 is empty"):
+        pipeline([["Ada"], [""]])
+
+
+def test_threads_may_share_the_pipeline_of_a_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqlab.pipeline._FORMS_KEPT", 50)
+    shared = Pipeline(classifier(), device="cpu", tokens_per_batch=64)
+    parts = [[[f"{word}{at}{n}" for word in WORDS] for n in range(30)] for at in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(shared, parts))
+    for part, found in zip(parts, together, strict=True):
+        for one, other in zip(found, Pipeline(classifier(), device="cpu")(part), strict=True):
+            assert_same_label(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", POOLINGS, ids=str)
+def test_a_document_of_200000_tokens_is_classified(pooling: str | list[str]) -> None:
+    words = random.Random(2).choices(WORDS, k=200_000)
+    found = Pipeline(classifier(pooling), device="cpu")([["Ada"], words, ["Ada", "wrote"]])
+    assert found[1].tokens == words
+    assert found[1].label in ("en", "de", "fr")
+    assert sum((found[1].probabilities or {}).values()) == pytest.approx(1.0, abs=1e-4)
+    if found[1].attention is not None:
+        assert len(found[1].attention) == 200_000
+        assert sum(found[1].attention) == pytest.approx(1.0, abs=1e-3)
+    assert_same_label(found[0], Pipeline(classifier(pooling), device="cpu")([["Ada"]])[0])
+
+
+def test_other_models_have_no_pipeline() -> None:
+    other: Any = SequenceModel(source(), Vocabulary(["a"]))
+    assert is_served(tagger())
+    assert is_served(classifier())
+    assert not is_served(other)
+    with pytest.raises(TypeError, match=r"serves a Tagger or a Classifier, and this is a Sequence"):
+        Pipeline(other, device="cpu")

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +16,14 @@ from typing import Any
 import pytest
 import torch
 
+from seqlab.data.labelled import LabelledReader
+from seqlab.data.rows import Dirt
 from seqlab.errors import DataError, SeqlabError, UsageError
+from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
 from seqlab.pipeline import Pipeline
 from seqlab.predict import parse, run
+from seqlab.printing import weighed_words
 from seqlab.vocabulary import Vocabulary
 
 WORDS = ["Ada", "Lovelace", "was", "born", "in", "London"]
@@ -36,12 +41,30 @@ def tagger(features: dict[str, Vocabulary] | None = None, tags: list[str] | None
     return Tagger(words, target, hidden_size=8, embedding_size=8, character_size=8)
 
 
+def classifier(
+    pooling: str | list[str] = "attention",
+    labels: tuple[str, ...] = ("good", "bad"),
+    scheme: str = "label",
+) -> Classifier:
+    torch.manual_seed(8)
+    letters = Vocabulary("abcdefghijklmnopqrstuvwxyz", padding=True, unknown=1)
+    words = Vocabulary(WORDS, padding=True, unknown=1, characters=letters)
+    target = Vocabulary(labels, scheme=scheme, written=scheme)
+    sizes = {"hidden_size": 8, "embedding_size": 8, "character_size": 8}
+    return Classifier(words, target, pooling=pooling, **sizes)
+
+
 @pytest.fixture(scope="module")
 def model() -> Tagger:
     return tagger()
 
 
-def loader(model: Tagger) -> Any:
+@pytest.fixture(scope="module")
+def judge() -> Classifier:
+    return classifier()
+
+
+def loader(model: Tagger | Classifier) -> Any:
     def load(name: str, *, device: str) -> Pipeline:
         assert name == "MODEL"
         return Pipeline(model, device=device)
@@ -69,7 +92,7 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def predict(model: Tagger, capfdbinary: pytest.CaptureFixture[bytes]) -> Any:
     """Run the verb on the model and return what it wrote to standard output."""
 
-    def call(*argv: str, model: Tagger = model) -> str:
+    def call(*argv: str, model: Tagger | Classifier = model) -> str:
         capfdbinary.readouterr()
         assert run(["MODEL", "--device", "cpu", *argv], loader(model)) == 0
         written: bytes = capfdbinary.readouterr().out
@@ -398,7 +421,7 @@ def test_tokens_that_break_columns_are_refused_by_sentence(
 
 
 def test_progress_is_shown_on_a_terminal_only(
-    model: Tagger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Tagger, judge: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seqlab.predict._PROGRESS_EVERY", 0.0)
     source = tmp_path / "x.conll"
@@ -409,6 +432,9 @@ def test_progress_is_shown_on_a_terminal_only(
         monkeypatch.setattr(sys, "stderr", said)
         run(["MODEL", "--input", str(source), "--output", str(tmp_path / "y")], loader(model))
         assert ("\r3 sentences, " in said.getvalue()) == terminal
+        lines = ["MODEL", "--lines", "--input", str(source), "--output", str(tmp_path / "y")]
+        run(lines, loader(judge))
+        assert ("\r9 texts, " in said.getvalue()) == terminal
 
 
 @pytest.mark.parametrize(
@@ -452,6 +478,243 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
 ) -> None:
     with pytest.raises(UsageError, match="cannot write"):
         predict("Ada", "--output", str(tmp_path / name))
+
+
+def test_a_classifier_puts_its_labels_before_each_text(predict: Any, judge: Classifier) -> None:
+    pipeline = Pipeline(judge, device="cpu")
+    texts = ["Ada  Lovelace was\nborn in London.", "", "London"]
+    written = predict(*texts, model=judge)
+    assert written == "".join(f"{found}\n" for found in pipeline(texts))
+    lines = written.splitlines()
+    assert lines[0].endswith(" | Ada Lovelace was born in London.")
+    assert re.fullmatch(r"(good|bad) 0\.\d\d, (good|bad) 0\.\d\d \| London", lines[2])
+    plain = predict(*texts, "--no-confidence", model=judge).splitlines()
+    assert plain == [f"{pipeline(texts[0]).label} | {lines[0].partition(' | ')[2]}"] + [
+        "(no words) |",
+        f"{pipeline('London').label} | London",
+    ]
+
+
+def test_json_lines_of_a_classifier_hold_everything(predict: Any, judge: Classifier) -> None:
+    text = "Ada in Zürich\u2028\U0001f642\tas\nwell"
+    for attending in (judge, classifier("mean")):
+        pipeline = Pipeline(attending, device="cpu")
+        for arguments in ([], ["--no-confidence"]):
+            written = predict(text, "", "--format", "jsonl", *arguments, model=attending)
+            pipeline.confidence = not arguments
+            found = [json.loads(line) for line in written.rstrip("\n").split("\n")]
+            assert found == [pipeline(text).to_dict(), pipeline("").to_dict()]
+            assert (found[0]["attention"] is None) == (attending is not judge)
+            assert (found[0]["probabilities"] is None) == bool(arguments)
+
+
+def test_a_table_of_labels_can_be_read_again(
+    predict: Any, judge: Classifier, tmp_path: Path
+) -> None:
+    texts = ['Ada "Lovelace" was', "born, in | London", "'in'"]
+    found = Pipeline(judge, device="cpu")(texts)
+    written = predict(*texts, "--format", "tsv", model=judge)
+    assert [line.split("\t") for line in written.splitlines()] == [
+        ["label", "probability", "text"],
+        *(
+            [str(one.label), f"{(one.probabilities or {})[str(one.label)]:.4f}", one.text]
+            for one in found
+        ),
+    ]
+    file = tmp_path / "x.tsv"
+    file.write_text(written, encoding="utf-8")
+    assert predict("--input", str(file), "--format", "tsv", model=judge) == written
+    trained = LabelledReader({}).rows(file, Dirt())
+    assert [row.labels for row in trained] == [one.labels for one in found]
+    plain = predict(texts[0], "", "--format", "tsv", "--no-confidence", model=judge)
+    assert plain == f"label\ttext\n{found[0].label}\t{texts[0]}\n\t\n"
+
+
+TEXTS = ["Ada was born, in London.", "", "Lovelace, born in 1815, wrote"]
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(json.dumps({"label": "a", "text": text}) + "\n" for text in TEXTS),
+        "text\tlabel\n" + "".join(f"{text}\tgood\n" for text in TEXTS),
+        "id,text\n" + "".join(f'1,"{text}"\n' for text in TEXTS),
+        "\r\n".join(TEXTS),
+    ],
+    ids=["jsonl", "tsv", "csv", "text"],
+)
+def test_a_classifier_reads_labelled_files_and_lines(
+    predict: Any,
+    judge: Classifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    piped: bool,
+) -> None:
+    file = tmp_path / "x"
+    file.write_text(text, encoding="utf-8", newline="")
+    monkeypatch.setattr(sys, "stdin", Stream(text.encode()))
+    written = predict("--input", "-" if piped else str(file), model=judge)
+    assert written == "".join(f"{found}\n" for found in Pipeline(judge, device="cpu")(TEXTS))
+
+
+def test_lines_of_columns_are_texts_to_a_classifier(
+    predict: Any, judge: Classifier, tmp_path: Path
+) -> None:
+    file = tmp_path / "x"
+    file.write_text("Ada\tO\nwas\tO\n", encoding="utf-8")
+    assert [
+        line.partition(" | ")[2] for line in predict("--input", str(file), model=judge).splitlines()
+    ] == ["Ada O", "was O"]
+    file.write_text('{"text": "Ada"}\n', encoding="utf-8")
+    assert predict("--input", str(file), "--lines", model=judge).endswith(' | {"text": "Ada"}\n')
+
+
+def test_the_column_of_the_text_is_named_on_the_command_line(
+    predict: Any, judge: Classifier, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("said,text\nAda was,no\n", encoding="utf-8")
+    for wanted, text in (("said", "Ada was"), ("0", "Ada was"), ("text", "no")):
+        written = predict("--input", str(file), "--columns", f"text={wanted}", model=judge)
+        assert written.endswith(f" | {text}\n")
+    with pytest.raises(UsageError, match=r"^--columns pos: MODEL is a classifier, which reads one"):
+        predict("--input", str(file), "--columns", "text=0", "--columns", "pos=1", model=judge)
+    with pytest.raises(DataError, match=r"x\.csv: no column 'sad' for the text.*mean 'said'"):
+        predict("--input", str(file), "--columns", "text=sad", model=judge)
+
+
+def test_several_labels_stand_in_one_cell(predict: Any) -> None:
+    several = classifier(labels=("a", "b", "c"), scheme="labels")
+    for threshold, value in zip(several.thresholds, (0.0, 0.0, 1.0), strict=True):
+        threshold.fill_(value)
+    found = Pipeline(several, device="cpu")("Ada was")
+    assert sorted(found.labels) == ["a", "b"]
+    chances = [f"{(found.probabilities or {})[label]:.4f}" for label in found.labels]
+    written = predict("Ada was", "", "--format", "tsv", model=several)
+    assert written.splitlines()[1:] == [
+        f"{'|'.join(found.labels)}\t{'|'.join(chances)}\tAda was",
+        "\t\t",
+    ]
+    assert predict("Ada was", model=several).startswith(f"*{found.labels[0]} 0.")
+
+
+@pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\rb"])
+def test_texts_that_break_a_table_are_refused(predict: Any, judge: Classifier, text: str) -> None:
+    with pytest.raises(DataError, match=r"^text 2: the text holds a tab or a .* --format jsonl"):
+        predict("Ada", text, "--format", "tsv", model=judge)
+    assert len(predict("Ada", text, "--format", "jsonl", model=judge).splitlines()) == 2
+
+
+def test_labels_that_break_a_table_are_refused(predict: Any) -> None:
+    odd = classifier(labels=("a|b",), scheme="labels")
+    odd.thresholds.fill_(0.0)
+    with pytest.raises(DataError, match=r"^text 1: the label holds a '\|', which columns cannot"):
+        predict("Ada", "--format", "tsv", model=odd)
+    parted, broken = (classifier(labels=labels) for labels in (("a|b", "c|d"), ("a\nb", "c\nd")))
+    assert predict("Ada", "--format", "tsv", model=parted).splitlines()[1][1] == "|"
+    with pytest.raises(DataError, match=r"^text 1: the label holds a tab or a line break"):
+        predict("Ada", "--format", "tsv", model=broken)
+
+
+def test_half_of_a_character_in_a_text_is_named(predict: Any, judge: Classifier) -> None:
+    for form in ("text", "tsv"):
+        with pytest.raises(DataError, match=r"^text 2 holds '\\udcff'.*--format jsonl"):
+            predict("Ada", "was \udcff", "--format", form, model=judge)
+
+
+def test_attention_is_shown_below_each_text(predict: Any, judge: Classifier) -> None:
+    texts = ["Ada was born.", "", "London"]
+    first, nothing, last = Pipeline(judge, device="cpu")(texts)
+    assert predict(*texts, "--explain", model=judge) == (
+        f"{first}\n{weighed_words(first.tokens, first.attention or [])}"
+        f"{nothing}\n"
+        f"{last}\n{weighed_words(last.tokens, last.attention or [])}"
+    )
+    assert "  London\n  1.00\n" in predict("London", "--explain", "--no-confidence", model=judge)
+    explained = predict(*texts, "--explain", "--format", "jsonl", model=judge)
+    assert explained == predict(*texts, "--format", "jsonl", model=judge)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "setting", "arguments", "coloured"),
+    [
+        (True, None, [], True),
+        (True, "", [], True),
+        (True, "1", [], False),
+        (False, None, [], False),
+        (True, None, ["--output", "x"], False),
+    ],
+)
+def test_attention_is_coloured_on_a_terminal_only(
+    judge: Classifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+    setting: str | None,
+    arguments: list[str],
+    coloured: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("NO_COLOR", "TERM", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    if setting is not None:
+        monkeypatch.setenv("NO_COLOR", setting)
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(stdout, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert run(["MODEL", "Ada was", "--explain", *arguments], loader(judge)) == 0
+    buffer = stdout.buffer
+    assert isinstance(buffer, io.BytesIO)
+    written = (tmp_path / "x").read_bytes() if arguments else buffer.getvalue()
+    assert (b"\x1b[" in written) == coloured
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", written).decode()
+    assert plain.splitlines()[1].split() == ["Ada", "was"]
+
+
+def test_what_the_model_cannot_give_is_a_sentence(predict: Any, judge: Classifier) -> None:
+    for arguments, asked, message in (
+        (
+            ["--format", "conll"],
+            judge,
+            "--format conll writes a tag for every token, and MODEL is "
+            "a classifier: use text, tsv or jsonl.",
+        ),
+        (
+            ["--format", "tsv"],
+            tagger(),
+            "--format tsv writes a label for every text, and MODEL is "
+            "a tagger: use text, conll or jsonl.",
+        ),
+        (
+            ["--explain"],
+            tagger(),
+            "--explain shows the attention of a classifier, and MODEL is a tagger: leave it out.",
+        ),
+        (
+            ["--explain"],
+            classifier("mean"),
+            "--explain shows attention weights, and MODEL has "
+            "none: leave it out, or train the model with model.pooling attention.",
+        ),
+        (
+            ["--explain", "--format", "jsonl"],
+            classifier(["max", "last"]),
+            "--explain shows "
+            "attention weights, and MODEL has none: leave it out, or train the model with "
+            "model.pooling attention.",
+        ),
+        (
+            ["--explain", "--format", "tsv"],
+            judge,
+            "--explain is for the formats text and jsonl, not tsv: leave it out.",
+        ),
+    ):
+        with pytest.raises(UsageError) as error:
+            predict("Ada", *arguments, model=asked)
+        assert str(error.value) == message
+        assert error.value.exit_code == 2
 
 
 def test_columns_are_numbers_or_names() -> None:

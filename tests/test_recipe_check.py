@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from seqlab.data.base import SequenceDataModule
 from seqlab.errors import RecipeError
 from seqlab.models.base import SequenceModel
+from seqlab.nn.cells import CELLS
 from seqlab.recipe_check import check_overrides, explain, read_recipe
 
 HINT = " `seqlab fit RECIPE --print_config` shows all keys."
@@ -32,6 +33,25 @@ trainer:
 
 class Net:
     def __init__(self, source_vocab: Any, target_vocab: Any, *, hidden_size: int = 1) -> None: ...
+
+
+class Taller(Net):
+    """Takes an argument of its own and leaves the others to its base."""
+
+    def __init__(self, source_vocab: Any, target_vocab: Any, *, height: int = 1, **options: Any):
+        super().__init__(source_vocab, target_vocab, **options)
+
+
+class Tallest(Taller):
+    def __init__(self, source_vocab: Any, *arguments: Any, top: bool = True, **options: Any):
+        super().__init__(source_vocab, *arguments, **options)
+
+
+class Closed(Taller):
+    """Takes nothing for its bases."""
+
+    def __init__(self, source_vocab: Any, target_vocab: Any, *, height: int = 1):
+        super().__init__(source_vocab, target_vocab, height=height)
 
 
 class Corpus:
@@ -55,6 +75,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the classes above importable from a package of their own."""
     module = types.ModuleType("toy")
     vars(module).update(Net=Net, Corpus=Corpus, number=3)
+    vars(module).update(Taller=Taller, Tallest=Tallest, Closed=Closed)
     monkeypatch.setitem(sys.modules, "toy", module)
 
 
@@ -107,6 +128,29 @@ def test_an_unknown_key_is_named_with_the_nearest(
     place = f"{recipe}: {section}" if section in ("model", "data") else recipe
     message = refusal(recipe, RECIPE.replace(old, new))
     assert message == f"{place}: unknown key {key!r}.{hint}{HINT}"
+
+
+@pytest.mark.parametrize("key", ["top", "height", "hidden_size"])
+def test_options_that_a_class_passes_on_are_those_of_its_bases(recipe: Path, key: str) -> None:
+    text = RECIPE.replace("toy.Net", "toy.Tallest").replace("hidden_size", key)
+    recipe.write_text(text, encoding="utf-8")
+    check_overrides([f"--model.{key}=4"], SECTIONS, read_recipe(recipe, SECTIONS))
+
+
+@pytest.mark.parametrize(
+    ("cls", "key", "hint"),
+    [
+        ("Tallest", "hiden_size", " Did you mean 'hidden_size'?"),
+        ("Tallest", "heigth", " Did you mean 'height'?"),
+        ("Tallest", "options", ""),
+        ("Tallest", "arguments", ""),
+        ("Tallest", "target_vocab", ""),
+        ("Closed", "hidden_size", ""),
+    ],
+)
+def test_options_that_no_base_has_are_refused(recipe: Path, cls: str, key: str, hint: str) -> None:
+    text = RECIPE.replace("toy.Net", f"toy.{cls}").replace("hidden_size", key)
+    assert refusal(recipe, text) == f"{recipe}: model: unknown key 'model.{key}'.{hint}{HINT}"
 
 
 @pytest.mark.parametrize(
@@ -267,9 +311,9 @@ def parser() -> LightningArgumentParser:
     return made
 
 
-def explained(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def explained(words: list[str], capsys: pytest.CaptureFixture[str], model: str = "Tagger") -> str:
     with pytest.raises(ArgumentError) as error:
-        parser().parse_args(["--model=seqlab.Tagger", "--data=seqlab.TaggingData", *words])
+        parser().parse_args([f"--model=seqlab.{model}", "--data=seqlab.TaggingData", *words])
     capsys.readouterr()
     return explain(str(error.value))
 
@@ -277,6 +321,7 @@ def explained(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 WRONG_VALUES = [
     ("model.hidden_size", "abc", "expected int, got abc."),
     ("model.dropout", "high", "expected float, got high."),
+    ("model.averaging", "long", "expected float, got long."),
     ("model.decoder", "crff", "expected one of 'crf', 'constrained', 'softmax', got crff."),
     ("model.encoder", "5", "expected dict, got 5."),
     ("data.batch_size", "1.5", "expected int, got 1.5."),
@@ -291,6 +336,24 @@ def test_a_wrong_value_on_the_command_line_is_one_sentence(
     key: str, value: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert explained([f"--{key}", value], capsys) == f"{key}: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("cell", "grux", ", ".join(map(repr, CELLS))),
+        ("merge", "add", "'concat', 'sum', 'mean', 'product'"),
+        ("pooling", "avg", "'last', 'mean', 'max', 'attention' or list"),
+        ("pooling", "[max,avg]", "'last', 'mean', 'max', 'attention'"),
+        ("class_weights", "equal", "'none', 'balanced' or dict"),
+    ],
+)
+def test_a_wrong_word_is_refused_with_those_that_there_are(
+    key: str, value: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    got = value.removeprefix("[max,").removesuffix("]")
+    said = explained([f"--model.{key}", value], capsys, "Classifier")
+    assert said == f"model.{key}: expected one of {sentence}, got {got}."
 
 
 @pytest.mark.parametrize(("key", "value", "sentence"), WRONG_VALUES)

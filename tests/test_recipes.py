@@ -21,7 +21,9 @@ from seqlab.recipe_check import read_recipe
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 NAMES = [path.stem for path in RECIPES]
-REAL = [name for name in NAMES if name != "ner"]
+EMBEDDED = {"ner", "sentiment"}  # those that read an embedded sample
+REAL = [name for name in NAMES if name not in EMBEDDED]
+LABELLED = [name for name in NAMES if name.split("-")[0] in {"sentiment", "intent"}]
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "4"]
 SHORT += ["--trainer.limit_val_batches", "2", "--trainer.limit_test_batches", "2"]
 WORDS = [
@@ -40,8 +42,19 @@ def place(working_in: Any, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
+def corpus(name: str) -> tuple[str, str]:
+    """A small corpus of the kind that a recipe reads, and the ending of its file."""
+    if name.startswith("intent"):
+        pair = [{"text": "My card is lost.", "label": "lost"}, {"text": "Pay it.", "label": "pay"}]
+        return "\n".join(json.dumps(record) for record in pair * 30), "jsonl"
+    if name in LABELLED:
+        return "text\tlabel\n" + "a fine film\tpos\na dull book\tneg\n" * 30, "tsv"
+    text, ending = sentence(name)
+    return f"{text}\n\n" * 30, ending
+
+
 def sentence(name: str) -> tuple[str, str]:
-    """A sentence as the corpus of a recipe writes it, and the ending of its file."""
+    """A tagged sentence as the corpus of a recipe writes it, and the ending of its file."""
     if name.startswith("pos"):
         rows = [
             "\t".join([str(i), form, form.lower(), upos, xpos, "_", "0", "root", "_", "_"])
@@ -54,7 +67,7 @@ def sentence(name: str) -> tuple[str, str]:
 
 
 def test_all_recipes_are_found() -> None:
-    assert len(NAMES) == 6
+    assert len(NAMES) == 9
     assert list(shipped()) == sorted(NAMES)
     assert [find_recipe(name) for name in NAMES] == RECIPES
 
@@ -86,7 +99,9 @@ def test_a_recipe_is_short_and_says_what_it_is(name: str) -> None:
 def test_the_keys_of_a_recipe_exist(name: str) -> None:
     recipe = read_recipe(find_recipe(name), _SECTIONS)
     assert list(recipe) == [key for key in _SECTIONS if key in recipe]  # always in one order
-    assert recipe["model"]["class_path"] == "seqlab.Tagger"
+    task = ("Classifier", "Classification") if name in LABELLED else ("Tagger", "Tagging")
+    assert recipe["model"]["class_path"] == f"seqlab.{task[0]}"
+    assert recipe["data"]["class_path"] == f"seqlab.{task[1]}Data"
     assert recipe["trainer"]["max_epochs"] > 1
 
 
@@ -104,15 +119,16 @@ def test_a_recipe_trains_on_a_corpus_of_its_kind(
     name: str, place: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place.delenv("SEQLAB_DATA", raising=False)
-    text, ending = sentence(name)
+    text, ending = corpus(name)
     Path("my_corpus").mkdir()
     for split in ("train", "dev", "test"):
-        Path(f"my_corpus/{split}.{ending}").write_text(f"{text}\n\n" * 30, encoding="utf-8")
+        Path(f"my_corpus/{split}.{ending}").write_text(text, encoding="utf-8")
     words = ["--data.path", "my_corpus", "--data.vectors", "null", "--trainer.max_epochs", "1"]
     assert main(["fit", name, *words]) == 0
     out = capsys.readouterr().out
     metrics = json.loads(Path(f"runs/{name}/1/metrics.json").read_text(encoding="utf-8"))
-    assert metrics["monitor"] == ("val/accuracy" if name.startswith("pos") else "val/span_f1")
+    plain = name.startswith("pos") or name in LABELLED
+    assert metrics["monitor"] == ("val/accuracy" if plain else "val/span_f1")
     assert "next:\n" in out
     model = load_bundle(f"runs/{name}/latest")
     recipe = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))

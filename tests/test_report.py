@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import builtins
 import importlib.metadata
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
 import seqlab
-from seqlab.report import card, hardware, peak_memory_mb, table, versions
+from seqlab.report import card, example, hardware, peak_memory_mb, table, versions
 
 
 def metrics(stage: str = "test") -> dict[str, Any]:
@@ -54,6 +55,100 @@ def test_the_table_shows_every_type_and_every_fact() -> None:
         "seed              13",
         "best epoch        7",
     ]
+
+
+def label_metrics(several: bool = False, labels: Sequence[str] = ("neg", "pos")) -> dict[str, Any]:
+    row = {"precision": 0.8, "recall": 0.5, "f1": 0.6154, "gold": 8, "predicted": 5, "correct": 4}
+    scores: dict[str, Any] = {
+        "val/accuracy": 0.75,
+        "val/macro_f1": 0.7,
+        "val/micro_f1": 0.65,
+        "val/ece": 0.01234,
+        "val/per_type": {label: row for label in labels},
+        "val/scorer": "by label",
+        "seed": 1,
+    }
+    if several:
+        return {**scores, "val/thresholds": dict.fromkeys(labels, 0.5)}
+    return {**scores, "val/confusion": {}}
+
+
+def test_the_table_of_a_classifier_has_its_labels_confusions_and_facts() -> None:
+    scores = label_metrics()
+    scores["val/confusion"] = {"neg": {"neg": 1234, "pos": 3}, "pos": {"pos": 56}}
+    assert table(scores, "val").splitlines() == [
+        "          precision  recall      F1    gold  found",
+        "neg          80.00%  50.00%  61.54%       8      5",
+        "pos          80.00%  50.00%  61.54%       8      5",
+        "overall      80.00%  50.00%  65.00%      16     10",
+        "",
+        "gold / found     1    2",
+        "1 neg         1234    3",
+        "2 pos            0   56",
+        "",
+        "accuracy          75.00%",
+        "macro F1          70.00%",
+        "calibration error 0.0123",
+        "scorer            by label",
+        "seed              1",
+    ]
+
+
+def test_sets_of_labels_have_micro_f1_and_no_confusions() -> None:
+    lines = table(label_metrics(several=True), "val").splitlines()
+    assert lines[5:9] == [
+        "accuracy          75.00%",
+        "macro F1          70.00%",
+        "micro F1          65.00%",
+        "calibration error 0.0123",
+    ]
+
+
+def test_labels_that_the_model_does_not_know_have_a_row_of_confusions() -> None:
+    scores = label_metrics(labels=("neg", "pos", "(other labels)"))
+    scores["val/confusion"] = {"neg": {"neg": 2}, "(other labels)": {"pos": 1}}
+    assert table(scores, "val").splitlines()[6:10] == [
+        "gold / found      1 2 3",
+        "1 neg             2 0 0",
+        "2 pos             0 0 0",
+        "3 (other labels)  0 1 0",
+    ]
+
+
+@pytest.mark.parametrize(("count", "matrix"), [(12, True), (13, False)])
+def test_of_many_labels_the_most_confused_pairs_are_shown(count: int, matrix: bool) -> None:
+    labels = [f"label {i:02}" for i in range(count)]
+    scores = label_metrics(labels=labels)
+    scores["val/confusion"] = {
+        gold: {gold: 100, labels[i - 1]: 1000 + i, labels[i - 2]: 1}
+        for i, gold in enumerate(labels)
+    }
+    lines = table(scores, "val").splitlines()
+    at = 3 + count
+    if matrix:
+        assert lines[at].split() == ["gold", "/", "found", *map(str, range(1, 13))]
+        assert lines[at + 12].split()[3:6] == ["0", "0", "0"]
+        return
+    assert lines[at] == "most confused  gold      found"
+    assert lines[at + 1] == "        1,012  label 12  label 11"
+    assert lines[at + 10] == "        1,003  label 03  label 02"
+    assert lines[at + 11] == ""
+
+
+def test_without_a_confusion_none_is_shown() -> None:
+    labels = [str(i) for i in range(20)]
+    scores = label_metrics(labels=labels)
+    scores["val/confusion"] = {label: {label: 3} for label in labels}
+    assert "confused" not in table(scores, "val")
+    scores["val/confusion"]["3"]["4"] = 1
+    assert "most confused  gold  found\n            1  3     4\n" in table(scores, "val")
+
+
+def test_the_card_of_a_classifier_shows_how_to_use_one() -> None:
+    text = card(label_metrics(), "")
+    assert "classifier = seqlab.load(" in text
+    assert f"print(classifier({example(True)!r}))" in text
+    assert f"print(tagger({example(False)!r}))" in card(metrics(), "")
 
 
 def test_columns_stay_below_their_names_for_long_labels() -> None:

@@ -281,6 +281,69 @@ def test_every_format_keeps_the_text(
         assert ["".join(row) for row in tokens] == [re.sub(r"\s", "", t) for t in (text, TEXT)]
 
 
+# Classifiers.
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory, working_in: Any) -> Run:
+    """A classifier of one label a text."""
+    home = tmp_path_factory.mktemp("labelled")
+    out, err = io.StringIO(), io.StringIO()
+    with working_in(home), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert main(["fit", "sentiment", "--trainer.max_epochs", "2", *SMALL]) == 0
+    return Run(home, out.getvalue(), err.getvalue())
+
+
+def test_a_classifier_leaves_its_scores_and_the_right_next_commands(
+    labelled: Run, working_in: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = labelled.home / "runs" / "sentiment" / "1"
+    metrics = read_json(folder / "metrics.json")
+    keys = ("accuracy", "macro_f1", "micro_f1", "ece", "per_type", "confusion", "scorer")
+    assert {f"{stage}/{key}" for stage in ("val", "test") for key in keys} < set(metrics)
+    assert metrics["monitor"] == "val/accuracy"
+    accuracy = f"accuracy          {metrics['test/accuracy']:.2%}"
+    for part in (accuracy, "macro F1  ", "gold / found ", "1 negative ", "calibration error "):
+        assert f"\n{part}" in labelled.out
+    assert "token accuracy" not in labelled.out
+    lines = labelled.out.split("next:\n")[1].splitlines()
+    assert lines == [
+        f'  seqlab predict {Path("runs/sentiment/latest")} "Well worth the money."',
+        f"  seqlab test {Path('runs/sentiment/latest')} --data.path sample:sentiment",
+    ]
+    with working_in(labelled.home):
+        for line in lines:
+            assert main(shlex.split(line)[1:]) == 0
+        out = capsys.readouterr().out
+    assert "Well worth the money." in out
+    assert accuracy in out
+    assert "classifier = seqlab.load(" in (folder / "bundle" / "README.md").read_text("utf-8")
+
+
+def test_thresholds_are_kept_with_the_best_epoch(
+    place: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("c").mkdir()
+    for split, count in (("train", 40), ("dev", 12), ("test", 12)):
+        rows = [("the cat sees it", ["cat"]), ("a cat and a dog", ["cat", "dog"]), ("it is", [])]
+        lines = [json.dumps({"text": t, "label": x}) for t, x in rows * count]
+        Path(f"c/{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    words = ["--data.path", "c", "--trainer.max_epochs", "2", "--model.averaging", "0.9", *SMALL]
+    assert main(["fit", "sentiment", *words]) == 0
+    kept = read_json(Path("runs/sentiment/1/metrics.json"))
+    model = load_bundle("runs/sentiment/1")
+    assert isinstance(model, seqlab.Classifier)
+    assert kept["monitor"] == "val/macro_f1"
+    assert kept["val/thresholds"] == kept["test/thresholds"]
+    assert list(kept["val/thresholds"].values()) == model.thresholds.tolist() != [0.5, 0.5]
+    capsys.readouterr()
+    for name, stage in (("validate", "val"), ("test", "test")):
+        assert main([name, "runs/sentiment/1", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        for key in ("macro_f1", "thresholds", "per_type", "ece"):
+            assert found[f"{stage}/{key}"] == kept[f"{stage}/{key}"]
+
+
 # Other data.
 
 

@@ -10,8 +10,9 @@ from seqlab import runs, zoo
 from seqlab.bundle import save_bundle
 from seqlab.errors import BundleError, SeqlabError, UsageError
 from seqlab.models.base import SequenceModel
+from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
-from seqlab.pipeline import Pipeline
+from seqlab.pipeline import Labelled, Pipeline
 from seqlab.vocabulary import Vocabulary
 from seqlab.zoo import load, model_folder
 
@@ -54,6 +55,20 @@ def test_a_model_is_loaded_by_run_bundle_or_recipe(run: Path) -> None:
         torch.testing.assert_close(pipeline.model.state_dict(), weights, rtol=0, atol=0)
         assert not pipeline.model.training
         assert pipeline("Ada was").tokens == ["Ada", "was"]
+
+
+@pytest.mark.parametrize("scheme", ["label", "labels"])
+def test_a_classifier_is_loaded_as_it_was_saved(home: Path, scheme: str) -> None:
+    target = Vocabulary(["bad", "good"], scheme=scheme, written=scheme)
+    torch.manual_seed(1)
+    model = Classifier(SOURCE, target, hidden_size=2, embedding_size=2, pooling=["max", "last"])
+    model.thresholds.fill_(0.01)
+    folder = runs.new_run("sentiment")
+    save_bundle(model, folder / "bundle")
+    found = load("sentiment", device="cpu")("Ada was")
+    assert isinstance(found, Labelled)
+    assert found == Pipeline(model, device="cpu")("Ada was")
+    assert len(found.labels) == (2 if scheme == "labels" else 1)
 
 
 def test_load_is_the_packages_own() -> None:
@@ -119,7 +134,7 @@ def test_the_code_of_others_runs_only_where_it_is_trusted(run: Path) -> None:
     assert type(load(run, device="cpu", trust=True).model) is Own
 
 
-def test_a_model_that_is_no_tagger_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_another_task_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = SequenceModel(SOURCE, TARGET)
     monkeypatch.setattr(zoo, "load_bundle", lambda folder, trust: other)
     assert refusal(run) == f"{run} is a SequenceModel, which no pipeline serves yet."

@@ -53,7 +53,7 @@ class EncodedDataset(Dataset[Batch]):
     Args:
         encoded: the split.
         table: what its forms are.
-        tags: gives the tags of a row as strings; None where no score is wanted.
+        tags: gives the tags or labels of a row as strings; None where no score is wanted.
         hide: ``(form,)`` probability that a token of this form is shown as an unknown word; None
             hides nothing.
         seed: of what is hidden, together with the sequences of the batch.

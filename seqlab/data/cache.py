@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from seqlab.data.rows import Dirt, Row
+from seqlab.data.rows import Dirt, TableRow
 from seqlab.errors import DataError
 
 # Part of every key: raise it when a reader, or `words_of`, comes to yield other rows for a file.
@@ -76,7 +76,11 @@ def chunks_of(path: Path) -> Iterator[bytes]:
 
 
 def cached_rows(
-    folder: Path, key: str, name: str, read: Callable[[Dirt], Iterator[Row]]
+    folder: Path,
+    key: str,
+    name: str,
+    read: Callable[[Dirt], Iterator[TableRow]],
+    noun: str = "sentence",
 ) -> tuple[Path, list[str]]:
     """Read rows into the cache, unless they are there, whole.
 
@@ -88,10 +92,11 @@ def cached_rows(
         key: hexadecimal digits that stand for the content and the way of reading it.
         name: what is read, for the line of progress on stderr.
         read: gives the rows; called only when they are not there or are damaged.
+        noun: what a row is, for that line.
 
     Returns:
-        The Arrow file (stream format; `tokens`, `tags` where the first row has tags, `lines`, and
-        the features), and the sentences on what was skipped.
+        The Arrow file (stream format; the columns of the first row), and the sentences on what was
+        skipped.
 
     Raises:
         DataError: what `read` raises, and where the cache cannot be written.
@@ -102,7 +107,8 @@ def cached_rows(
         dirt = Dirt()
         try:
             entry.mkdir(parents=True, exist_ok=True)
-            _replace(entry / ROWS, lambda sink: write_rows(_announced(read(dirt), name), sink))
+            rows = _announced(read(dirt), name, noun)
+            _replace(entry / ROWS, lambda sink: write_rows(rows, sink))
             notes = dirt.sentences()
             about = {"sha256": digest_of(chunks_of(entry / ROWS)), "notes": notes}
             _replace(entry / NOTES, lambda sink: sink.write(json.dumps(about).encode()))
@@ -135,17 +141,19 @@ def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _announced(rows: Iterator[Row], name: str) -> Iterator[Row]:
+def _announced(rows: Iterator[TableRow], name: str, noun: str) -> Iterator[TableRow]:
     """Pass rows on; when it takes long, say on stderr how far it is."""
-    said = time.monotonic()
+    said, count = time.monotonic(), 0
     for count, row in enumerate(rows, 1):
         yield row
         if count % _BATCH_ROWS == 0 and time.monotonic() - said >= _PATIENCE:
-            print(f"reading {name}: {count:,} sentences so far", file=sys.stderr, flush=True)
+            print(f"reading {name}: {count:,} {noun}s so far", file=sys.stderr, flush=True)
             said = time.monotonic()
+    if not count:
+        raise DataError(f"{name} holds no {noun}: leave the split out.")
 
 
-def write_rows(rows: Iterator[Row], sink: IO[bytes]) -> None:
+def write_rows(rows: Iterator[TableRow], sink: IO[bytes]) -> None:
     """Write rows as an Arrow stream, a batch at a time.
 
     Args:
@@ -158,30 +166,26 @@ def write_rows(rows: Iterator[Row], sink: IO[bytes]) -> None:
     import pyarrow as pa
 
     first = next(rows)
-    text = pa.list_(pa.string())
-    fields = {"tokens": text}
-    fields |= {"tags": text} if first.tags is not None else {}
-    fields |= {"lines": pa.list_(pa.int32())}
-    fields |= {name: text for name in first.features}
-    schema = pa.schema(list(fields.items()))
+    known = {"lines": pa.list_(pa.int32())}
+    kinds = {
+        name: pa.bool_() if isinstance(value, bool) else known.get(name, pa.list_(pa.string()))
+        for name, value in first.columns().items()
+    }
+    schema = pa.schema(list(kinds.items()))
     with pa.ipc.new_stream(sink, schema) as writer:
         for batch in _batches(first, rows):
-            columns = {
-                "tokens": [row.tokens for row in batch],
-                "lines": [row.lines for row in batch],
-                "tags": [row.tags for row in batch],
-            }
-            columns |= {name: [row.features[name] for row in batch] for name in first.features}
-            arrays = [pa.array(columns[name], fields[name]) for name in fields]
+            columns = [row.columns() for row in batch]
+            arrays = [pa.array([row[name] for row in columns], kinds[name]) for name in kinds]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-def _batches(first: Row, rows: Iterator[Row]) -> Iterator[list[Row]]:
+def _batches(first: TableRow, rows: Iterator[TableRow]) -> Iterator[list[TableRow]]:
     batch, tokens = [first], len(first.tokens)
+    tagged = "tags" in first.columns()
     for row in rows:
-        if (row.tags is None) != (first.tags is None):
+        if ("tags" in row.columns()) != tagged:
             raise DataError(
-                f"line {row.lines[0]} has {'no ' * (row.tags is None)}tags, unlike the lines "
+                f"line {row.lines[0]} has {'no ' * tagged}tags, unlike the lines "
                 "before it; give tags for all sentences or for none."
             )
         if len(batch) == _BATCH_ROWS or tokens >= _BATCH_TOKENS:

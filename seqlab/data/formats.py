@@ -99,9 +99,25 @@ def sniff(path: Path) -> str:
 
 def _sniffed(path: Path, columns: Columns, tagged: bool) -> str:
     """Tell the format, helped by what is asked of the file."""
+    form, lines = opening_of(path)
+    return form or _form_of_lines(lines, columns, tagged)
+
+
+def opening_of(path: Path) -> tuple[str | None, list[str]]:
+    """Look at the beginning of a file.
+
+    Args:
+        path: the file, gzipped or not.
+
+    Returns:
+        ``"parquet"``, ``"jsonl"``, or None for other text; and for that its first lines.
+
+    Raises:
+        DataError: the file cannot be read, or is UTF-16.
+    """
     head = head_of(path, _HEAD)
     if head.startswith(b"PAR1"):
-        return "parquet"
+        return "parquet", []
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(
             f"{path}:1: UTF-16, not UTF-8; convert the file, for example with "
@@ -110,11 +126,11 @@ def _sniffed(path: Path, columns: Columns, tagged: bool) -> str:
     # What is not UTF-8 is reported when it is read, with its line.
     text = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
     if _JSON.match(text):
-        return "jsonl"
+        return "jsonl", []
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     if len(head) == _HEAD and len(lines) > 1:
         lines.pop()  # it may be cut
-    return _form_of_lines(lines, columns, tagged)
+    return None, lines
 
 
 def _form_of_lines(lines: list[str], columns: Columns, tagged: bool) -> str:

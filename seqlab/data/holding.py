@@ -14,7 +14,7 @@ _SEED = 20180117  # never that of a run: runs with other seeds are scored on the
 
 
 def hold_out(
-    splits: Mapping[str, Any], share: float, corpus: str
+    splits: Mapping[str, Any], share: float, corpus: str, noun: str = "sentence"
 ) -> tuple[dict[str, Any], str | None]:
     """Hold out parts of the training split for the splits that are missing.
 
@@ -26,6 +26,7 @@ def hold_out(
         share: of the training split that each missing split gets, 0 to less than 0.5; with 0 a lone
             training split serves as all three.
         corpus: its name, for messages.
+        noun: what a row is, for messages.
 
     Returns:
         the splits, and what was done as a sentence; None where nothing was.
@@ -42,7 +43,7 @@ def hold_out(
     size = int(len(train) * share)
     if size == 0:
         raise DataError(
-            f"{corpus}: {len(train)} sentences are too few to hold out {share:.0%} of them for "
+            f"{corpus}: {len(train)} {noun}s are too few to hold out {share:.0%} of them for "
             "validation: give data.validation a file."
         )
     order = np.random.default_rng(_SEED).permutation(len(train))
@@ -54,6 +55,6 @@ def hold_out(
     which = "each" if len(missing) > 1 else "it"
     note = (
         f"{corpus} has no {' or '.join(missing)} split: {size} of its {len(train)} training "
-        f"sentences, drawn once and for all, stand in for {which}."
+        f"{noun}s, drawn once and for all, stand in for {which}."
     )
     return {**splits, **held, "train": rest}, note

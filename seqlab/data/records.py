@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,10 +57,22 @@ def read_jsonl(path: Path, columns: Columns, dirt: Dirt, tagged: bool) -> Iterat
             overlap or lie outside the text; with the line.
     """
     place = Place(str(path))
-    yield from rows_of_records(_objects(path, place), columns, place, dirt, tagged)
+    yield from rows_of_records(objects_of(path, place), columns, place, dirt, tagged)
 
 
-def _objects(path: Path, place: Place) -> Iterator[tuple[int, Record]]:
+def objects_of(path: Path, place: Place) -> Iterator[tuple[int, Record]]:
+    """Read the objects of JSON Lines.
+
+    Args:
+        path: the file.
+        place: what errors call it.
+
+    Yields:
+        The number of a line and the object in it.
+
+    Raises:
+        DataError: a line is no object, with the line.
+    """
     for number, line in lines_of(path):
         if not line or line.isspace():
             continue
@@ -103,20 +115,41 @@ def read_parquet(path: Path, columns: Columns, dirt: Dirt, tagged: bool) -> Iter
     Raises:
         DataError: as in `read_jsonl`, or the file is damaged.
     """
+    place = Place(str(path), ", row ")
+    names: dict[str, list[str]] = {}
+    records = parquet_records(
+        path, lambda record: choose_keys(record, columns, tagged, place, 1).all(), names
+    )
+    yield from rows_of_records(records, columns, place, dirt, tagged, names)
+
+
+def parquet_records(
+    path: Path, choose: Callable[[Record], list[str]], names: dict[str, list[str]]
+) -> Iterator[tuple[int, Record]]:
+    """Read the rows of a parquet file as records.
+
+    Args:
+        path: the file.
+        choose: names the keys to read, given the first record.
+        names: is filled with the names of classes, by key, before the first record comes.
+
+    Yields:
+        The number of a row, from 1, and its record.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    place = Place(str(path), ", row ")
     try:
         with pq.ParquetFile(path) as file:
-            names = class_names(file.schema_arrow.metadata or {})
+            names |= class_names(file.schema_arrow.metadata or {})
             sample = next(file.iter_batches(1), None)
             if sample is None or not sample.num_rows:
                 return
-            keys = choose_keys(sample.to_pylist()[0], columns, tagged, place, 1)
-            batches = file.iter_batches(_BATCH, columns=keys.all())
-            records = (record for batch in batches for record in batch.to_pylist())
-            yield from rows_of_records(enumerate(records, 1), columns, place, dirt, tagged, names)
+            batches = file.iter_batches(_BATCH, columns=choose(sample.to_pylist()[0]))
+            yield from enumerate((record for batch in batches for record in batch.to_pylist()), 1)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a whole parquet file ({error}).") from error
 
@@ -166,21 +199,46 @@ def rows_of_records(
     Raises:
         DataError: as in `read_jsonl`.
     """
-    keys: Keys | None = None
     file = Path(place.file).name
-    for number, record in records:
-        keys = keys or choose_keys(record, columns, tagged, place, number)
-        missing = [key for key in keys.all() if record.get(key) is None]
-        if missing:
-            raise place.error(
-                number, f"no {missing[0]!r}, which the records before have; give it to all."
-            )
+    whole = complete_records(
+        records, lambda record, at: choose_keys(record, columns, tagged, place, at), place
+    )
+    for number, record, keys in whole:
         row = _row(record, keys, place, number, names or {})
         row = row.without_empty(dirt, file)
         if row.tokens:
             yield row
         else:
             dirt.note("without any token", file, number)
+
+
+def complete_records(
+    records: Iterable[tuple[int, Record]],
+    choose: Callable[[Record, int], Keys],
+    place: Place,
+    remedy: str = "which the records before have; give it to all.",
+) -> Iterator[tuple[int, Record, Keys]]:
+    """Pass records on with the keys to read, which the first record decides.
+
+    Args:
+        records: number and content of each.
+        choose: chooses the keys, given the first record and its number.
+        place: where they come from.
+        remedy: what is said of a record that lacks a key.
+
+    Yields:
+        Number, content and keys of each.
+
+    Raises:
+        DataError: a record lacks a key or has null there.
+    """
+    keys: Keys | None = None
+    for number, record in records:
+        keys = keys or choose(record, number)
+        missing = [key for key in keys.all() if record.get(key) is None]
+        if missing:
+            raise place.error(number, f"no {missing[0]!r}, {remedy}")
+        yield number, record, keys
 
 
 def choose_keys(record: Record, columns: Columns, tagged: bool, place: Place, number: int) -> Keys:
@@ -200,7 +258,7 @@ def choose_keys(record: Record, columns: Columns, tagged: bool, place: Place, nu
         DataError: nothing fits, several keys could be the tags, or a key asked for is not there.
     """
     asked = {
-        role: _asked(record, key, role, place, number)
+        role: asked_key(record, key, role, place, number)
         for role, key in columns.items()
         if tagged or role != "tags" or key in record
     }
@@ -212,9 +270,9 @@ def choose_keys(record: Record, columns: Columns, tagged: bool, place: Place, nu
     ):
         known = [asked["tokens"]] if "tokens" in asked else [k for k in sources if k in record]
         for source in known:
-            if isinstance(record[source], kind) and (raw or _is_list_of(record[source], (str,))):
+            if isinstance(record[source], kind) and (raw or is_list_of(record[source], (str,))):
                 free = [key for key in targets if key not in (source, *features.values())]
-                fitting = [key for key in free if _is_list_of(record.get(key), inner)]
+                fitting = [key for key in free if is_list_of(record.get(key), inner)]
                 target = asked.get("tags") or _only(fitting, targets[0], tagged, place, number)
                 found.append(Keys(source, target, raw, features))
     for keys in found:
@@ -230,7 +288,22 @@ def choose_keys(record: Record, columns: Columns, tagged: bool, place: Place, nu
     )
 
 
-def _asked(record: Record, key: int | str, role: str, place: Place, number: int) -> str:
+def asked_key(record: Record, key: int | str, role: str, place: Place, number: int) -> str:
+    """Find a key that was asked for.
+
+    Args:
+        record: the first record.
+        key: what was asked for.
+        role: what the key is for, for the error.
+        place: where the record comes from, for the error.
+        number: of the record, for the error.
+
+    Returns:
+        The key.
+
+    Raises:
+        DataError: there is no such key; with those that there are.
+    """
     if isinstance(key, str) and key in record:
         return key
     near = nearest(key, record) if isinstance(key, str) else ""
@@ -239,7 +312,8 @@ def _asked(record: Record, key: int | str, role: str, place: Place, number: int)
     )
 
 
-def _is_list_of(value: object, kinds: tuple[type, ...]) -> bool:
+def is_list_of(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value is a list of such values alone."""
     return isinstance(value, list) and all(isinstance(item, kinds) for item in value)
 
 
@@ -296,10 +370,10 @@ def _strings(
     record: Record, key: str, place: Place, number: int, names: Mapping[str, Sequence[str]]
 ) -> list[str]:
     values = record[key]
-    if _is_list_of(values, (str,)):
+    if is_list_of(values, (str,)):
         return list(values)
     known = names.get(key)
-    if known and _is_list_of(values, (int,)) and all(0 <= value < len(known) for value in values):
+    if known and is_list_of(values, (int,)) and all(0 <= value < len(known) for value in values):
         return [known[value] for value in values]
     raise place.error(
         number,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from seqlab.errors import DataError, nearest
 
@@ -15,6 +15,21 @@ _SHOWN = 10  # how many line numbers a note lists before it only counts
 _EMPTY = re.compile(r"[\s\x00-\x1f\x7f-\x9f]*")
 
 Columns = Mapping[str, "int | str"]
+
+
+class TableRow(Protocol):
+    """What the rows of all tasks have, and the cache keeps."""
+
+    @property
+    def tokens(self) -> list[str]:
+        """The words."""
+
+    @property
+    def lines(self) -> list[int]:
+        """The 1-based lines that the row stands in, the first of them first."""
+
+    def columns(self) -> dict[str, Any]:
+        """Return the row by the names of its columns, the same for all rows of a corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,11 @@ class Row:
     features: dict[str, list[str]]
     text: str | None = None
     offsets: list[tuple[int, int]] | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Return what the cache keeps of the row, by the names of its columns."""
+        tags = {} if self.tags is None else {"tags": self.tags}
+        return {"tokens": self.tokens, **tags, "lines": self.lines, **self.features}
 
     def without_empty(self, dirt: Dirt, file: str) -> Row:
         """Leave out empty tokens, with what runs along them.
@@ -73,19 +93,22 @@ class Dirt:
     """
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str, str], int] = {}
-        self._lines: dict[tuple[str, str, str], list[int]] = {}
+        self._counts: dict[tuple[str, str, str, str], int] = {}
+        self._lines: dict[tuple[str, str, str, str], list[int | str]] = {}
 
-    def note(self, kind: str, file: str, line: int, outcome: str = "skipped") -> None:
-        """Note one line.
+    def note(
+        self, kind: str, file: str, line: int | str, outcome: str = "skipped", noun: str = "line"
+    ) -> None:
+        """Note one line, or one file of a folder.
 
         Args:
             kind: what is wrong with it, such as ``"with an empty token"``.
-            file: name of the file.
-            line: its 1-based number.
+            file: name of the file or folder.
+            line: its 1-based number, or its name.
             outcome: what was done about it: "lines KIND were OUTCOME".
+            noun: what it is.
         """
-        key = (file, kind, outcome)
+        key = (file, kind, outcome, noun)
         self._counts[key] = self._counts.get(key, 0) + 1
         lines = self._lines.setdefault(key, [])
         if len(lines) < _SHOWN:
@@ -98,12 +121,16 @@ class Dirt:
             One sentence for every file and kind; empty when all was clean.
         """
         said = []
-        for (file, kind, outcome), count in self._counts.items():
-            lines = ", ".join(map(str, self._lines[file, kind, outcome]))
+        for (file, kind, outcome, noun), count in self._counts.items():
+            lines = ", ".join(map(str, self._lines[file, kind, outcome, noun]))
             more = f" and {count - _SHOWN:,} more" if count > _SHOWN else ""
-            noun, verb = ("line", "was") if count == 1 else ("lines", "were")
+            noun, verb = (noun, "was") if count == 1 else (f"{noun}s", "were")
             said.append(f"{file}: {count:,} {noun} {kind} {verb} {outcome} ({noun} {lines}{more}).")
         return said
+
+
+class Unlabelled(DataError):
+    """No text of a file has a label: it can be neither learnt from nor scored."""
 
 
 class Place(NamedTuple):

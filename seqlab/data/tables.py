@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -29,7 +29,7 @@ _MAIN = ("tokens", "tags")
 _KNOWN = {*TOKEN_NAMES, *TAG_NAMES, *SENTENCE_NAMES, "id"}
 _HEAD = 200  # rows that are looked at to tell tokens from sentences
 _BLANKS = re.compile(r"[ \t\r\n]+")
-_PYTHON_LIST = re.compile(r"\[\s*['\"].*\]", re.DOTALL)
+PYTHON_LIST = re.compile(r"\[\s*['\"].*\]", re.DOTALL)
 _QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 
 Cells = tuple[int, list[str]]  # number of the first line, cells; no cells on a blank line
@@ -82,10 +82,9 @@ def read_table(path: Path, columns: Columns, dirt: Dirt, tagged: bool) -> Iterat
             nothing tells where sentences end; with the line.
     """
     place = Place(str(path))
-    rows = _cells_of(path, [name for name in columns.values() if isinstance(name, str)])
-    _, header = next(rows)
+    asked = [name for name in columns.values() if isinstance(name, str)]
+    header, rows = open_table(path, lambda line: header_separator(line, asked) or ",")
     layout, sentence, raw = _layout(header, columns, place, tagged)
-    rows = _of_width(rows, len(header), place)
     head = list(islice(rows, _HEAD))
     rows = chain(head, rows)
     if _holds_sentences(head, layout):
@@ -102,11 +101,30 @@ def read_table(path: Path, columns: Columns, dirt: Dirt, tagged: bool) -> Iterat
         )
 
 
-def _cells_of(path: Path, names: Collection[str]) -> Iterator[Cells]:
+def open_table(path: Path, separator_of: Callable[[str], str]) -> tuple[list[str], Iterator[Cells]]:
+    """Open CSV or TSV with a header.
+
+    Args:
+        path: the file.
+        separator_of: tells what separates the columns, given the first line.
+
+    Returns:
+        The header, and the rows as they are read: the number of the first line of each with its
+        cells, none on a blank line.
+
+    Raises:
+        DataError: a row cannot be parsed, or has not the columns of the header; with the line.
+    """
+    rows = _cells_of(path, separator_of)
+    _, header = next(rows)
+    return header, _of_width(rows, len(header), Place(str(path)))
+
+
+def _cells_of(path: Path, separator_of: Callable[[str], str]) -> Iterator[Cells]:
     """Parse a table, the header first."""
     lines = (f"{line}\n" for _, line in lines_of(path))
     first = next((line for line in lines if line.strip()), "")
-    separator = header_separator(first.rstrip("\n"), names) or ","
+    separator = separator_of(first.rstrip("\n"))
     # Tokens are often a lone quotation mark, which many writers of TSV leave as it is: there, only
     # cells that hold doubled quotation marks inside quotation marks are unquoted.
     bare = separator == "\t" and not first.startswith('"')
@@ -195,21 +213,24 @@ def _tag_column(lower: list[str], taken: set[int], place: Place, tagged: bool) -
 
 def _holds_sentences(head: Sequence[Cells], layout: Layout) -> bool:
     rows = [cells for _, cells in head if cells]
-    tokens = sum(len(_parts(cells[layout.tokens])) > 1 for cells in rows)
+    tokens = sum(len(spaced_parts(cells[layout.tokens])) > 1 for cells in rows)
     if 2 * tokens > len(rows):
         return True
     tags = layout.tags
-    return tags is not None and any(len(_parts(cells[tags])) > 1 for cells in rows)
+    return tags is not None and any(len(spaced_parts(cells[tags])) > 1 for cells in rows)
 
 
 def _is_aligned(head: Sequence[Cells], layout: Layout) -> bool:
     tags = layout.tags
     return tags is not None and all(
-        len(_parts(cells[tags])) == len(_parts(cells[layout.tokens])) for _, cells in head if cells
+        len(spaced_parts(cells[tags])) == len(spaced_parts(cells[layout.tokens]))
+        for _, cells in head
+        if cells
     )
 
 
-def _parts(cell: str) -> list[str]:
+def spaced_parts(cell: str) -> list[str]:
+    """Split a cell at spaces, tabs and line ends; other white space is kept."""
     return [part for part in _BLANKS.split(cell) if part]
 
 
@@ -246,19 +267,20 @@ def _sentence_rows(
 
 def _spaced(cells: list[str], layout: Layout, place: Place, number: int) -> Row:
     """Make a row of cells whose values are separated by spaces."""
-    if _PYTHON_LIST.fullmatch(cells[layout.tokens]):
+    if PYTHON_LIST.fullmatch(cells[layout.tokens]):
         raise place.error(
             number, "a list as Python prints it; write JSONL, or tokens separated by spaces."
         )
-    tokens = _parts(cells[layout.tokens])
+    tokens = spaced_parts(cells[layout.tokens])
 
     def along(at: int, name: str) -> list[str]:
-        values = _parts(cells[at])
+        values = spaced_parts(cells[at])
         if len(values) != len(tokens):
+            whole = " A label of the whole text is for seqlab.ClassificationData."
             raise place.error(
                 number,
                 f"{len(tokens)} tokens but {len(values)} {name}; separate both by spaces, one of "
-                "them for every token.",
+                f"them for every token.{whole if len(values) == 1 else ''}",
             )
         return values
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seqlab.data.sources import expanded
+from seqlab.data.finding import expanded
 from seqlab.errors import DataError
 from seqlab.vocabulary import Vocabulary
 

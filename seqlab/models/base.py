@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torchmetrics import Metric
 
 from seqlab.batch import Batch
 from seqlab.errors import TrainingError, check_range
@@ -26,6 +27,22 @@ from seqlab.nn.optimizers import (
     schedule_factor,
 )
 from seqlab.vocabulary import Vocabulary
+
+Stage = Literal["val", "test"]
+_NO_ARGUMENTS = {"self", "source_vocab", "target_vocab", "options", "__class__"}
+
+
+def own_arguments(frame: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick out what belongs into ``config`` of what a constructor was given.
+
+    Args:
+        frame: its ``locals()``, taken in its first line.
+
+    Returns:
+        its arguments by name but for the vocabularies and ``**options``, which are recorded by the
+        base classes that take them.
+    """
+    return {name: value for name, value in frame.items() if name not in _NO_ARGUMENTS}
 
 
 class SequenceModel(lightning.LightningModule):
@@ -49,6 +66,8 @@ class SequenceModel(lightning.LightningModule):
 
     Attributes:
         monitor: name of the validation score that chooses the best epoch; larger is better.
+        scorers: the metrics of a stage, under names that begin with it.
+        last_scores: what :meth:`scores` said last.
         scored_epoch: the last epoch after which the validation split was scored; -1 before.
     """
 
@@ -60,7 +79,7 @@ class SequenceModel(lightning.LightningModule):
         target_vocab: Vocabulary,
         *,
         optimizer: OptimizerName = "adam",
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         schedule: ScheduleName = "constant",
@@ -69,6 +88,7 @@ class SequenceModel(lightning.LightningModule):
         plateau_patience: int = 3,
         averaging: float = 0.0,
     ) -> None:
+        arguments = own_arguments(locals())
         super().__init__()
         for name, value in (
             ("learning_rate", learning_rate),
@@ -91,6 +111,9 @@ class SequenceModel(lightning.LightningModule):
         self.plateau_factor = plateau_factor
         self.plateau_patience = plateau_patience
         self.averaging = averaging
+        self._config = arguments
+        self.scorers = nn.ModuleDict()
+        self.last_scores: dict[str, Any] = {}
         self.scored_epoch = -1
         self._average: WeightAverage | None = None
         self._loss_sum: Tensor | None = None
@@ -104,6 +127,40 @@ class SequenceModel(lightning.LightningModule):
     def loss(self, batch: Batch) -> Tensor:
         """Return the training loss of a batch, a scalar."""
         raise TypeError(f"{type(self).__name__} has no loss.")
+
+    def score(self, batch: Batch, stage: Stage) -> None:
+        """Count a batch of the validation or test split."""
+        raise TypeError(f"{type(self).__name__} has no scores.")
+
+    def scores(self, stage: Stage) -> dict[str, Any]:
+        """Return what has been counted so far, as plain JSON data under ``{stage}/...``."""
+        raise TypeError(f"{type(self).__name__} has no scores.")
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Score a batch of the validation split."""
+        self.score(batch, "val")
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Score a batch of the test split."""
+        self.score(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the validation split."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the test split."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: Stage) -> None:
+        self.last_scores = self.scores(stage)
+        for name, value in self.last_scores.items():
+            if isinstance(value, float):
+                self.log(name, value, prog_bar=name == self.monitor)
+        for name, scorer in self.scorers.items():
+            if name.startswith(stage):
+                assert isinstance(scorer, Metric)
+                scorer.reset()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss; it is summed here and logged once an epoch, as logging costs time."""
@@ -246,6 +303,3 @@ class SequenceModel(lightning.LightningModule):
         clip_gradients_(
             [p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val
         )
-
-
-Stage = Literal["val", "test"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +11,24 @@ from torch import nn
 
 from seqlab.errors import RecipeError
 from seqlab.metrics import SpanF1, TagAccuracy
-from seqlab.nn.encoders import BiLSTM
+from seqlab.nn.encoders import RecurrentEncoder
 from seqlab.tags import split_tag
 from seqlab.vocabulary import Vocabulary
+
+_SIZES = {"hidden_size", "num_layers", "dropout", "locked_dropout"}  # of the model as a whole
+
+
+def import_name(path: str) -> Any:
+    """Import what a path such as ``seqlab.nn.encoders.BiLSTM`` names.
+
+    Raises:
+        ImportError: there is no such module, or no such name in it.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (AttributeError, ValueError) as error:  # ValueError: there is no dot in it
+        raise ImportError(str(error)) from error
 
 
 def make_scorers(target_vocab: Vocabulary) -> nn.ModuleDict:
@@ -32,31 +48,25 @@ def make_scorers(target_vocab: Vocabulary) -> nn.ModuleDict:
 
 
 def make_encoder(
-    part: Mapping[str, Any] | None,
-    input_size: int,
-    hidden_size: int,
-    num_layers: int,
-    dropout: float,
+    part: Mapping[str, Any] | None, input_size: int, settings: Mapping[str, Any]
 ) -> Any:
-    """Build the encoder that a recipe names, or the bidirectional LSTM.
+    """Build the encoder that a recipe names, or the recurrent one.
 
     Args:
         part: ``{class_path: ..., init_args: {...}}`` or None.
         input_size: what the embedder gives.
-        hidden_size: of the LSTM.
-        num_layers: of the LSTM.
-        dropout: of the LSTM, between layers.
+        settings: of the recurrent encoder.
 
     Raises:
         RecipeError: the class does not exist, refuses its arguments, or is no encoder.
     """
     if part is None:
-        return BiLSTM(input_size, hidden_size, num_layers, dropout)
+        return RecurrentEncoder(input_size, **settings)
+    _check_unused(settings)
     path = str(part.get("class_path", ""))
-    module, _, name = path.rpartition(".")
     try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        cls = import_name(path)
+    except ImportError as error:
         raise RecipeError(
             f"model.encoder: no class {path!r} can be imported ({error}); write its full "
             "import path."
@@ -73,3 +83,14 @@ def make_encoder(
             "seqlab.nn.encoders.Encoder."
         )
     return built
+
+
+def _check_unused(settings: Mapping[str, Any]) -> None:
+    """Refuse what is said of the recurrent encoder where another takes its place."""
+    parameters = inspect.signature(RecurrentEncoder).parameters
+    for name, value in settings.items():
+        if name not in _SIZES and value != parameters[name].default:
+            raise RecipeError(
+                f"model.{name} is {value!r}, but belongs to the recurrent encoder that "
+                "model.encoder replaces: write it under model.encoder.init_args, or leave it out."
+            )

@@ -12,6 +12,7 @@ from torch.nn import functional
 from seqlab.errors import RecipeError
 from seqlab.nn.dropout import Dropout
 from seqlab.nn.encoders import BiLSTM
+from seqlab.nn.pooling import LastPooling
 
 _ROWS = 64  # the number of forms is rounded up, so that the CPU's matrix kernels meet few shapes
 
@@ -97,15 +98,14 @@ class CharacterLSTM(nn.Module):
         uniform_(self.embedding.weight)
         self.dropout = Dropout(dropout)
         self.encoder = BiLSTM(embedding_size, output_size // 2)
+        self.pooling = LastPooling(output_size, output_size // 2)
 
     def forward(self, characters: Tensor) -> Tensor:
         """Map ``characters (form, character)``, 0 = padding, to ``(form, output_size)``."""
-        lengths = (characters != 0).sum(1).clamp_(min=1)
+        mask = characters != 0
+        lengths = mask.sum(1).clamp_(min=1)
         states = self.encoder(self.dropout(self.embedding(characters)), lengths)
-        half = self.output_size // 2
-        last = (lengths - 1).view(-1, 1, 1).expand(-1, 1, half)
-        ahead = states[..., :half].gather(1, last).squeeze(1)  # (form, half)
-        return torch.cat([ahead, states[:, 0, half:]], -1)
+        return self.pooling(states, mask)[0]  # type: ignore[no-any-return]
 
 
 class WordEmbedder(nn.Module):

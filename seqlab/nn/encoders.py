@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
-from seqlab.nn.dropout import Dropout
+from seqlab.errors import RecipeError, check_range, nearest
+from seqlab.nn.cells import draw_noise, make_layer, read, state_sizes
+from seqlab.nn.dropout import Dropout, LockedDropout
+from seqlab.nn.gated import State
+from seqlab.nn.initialisation import Initialisation, initialise
+
+MergeName = Literal["concat", "sum", "mean", "product"]
+ConnectionName = Literal["none", "residual", "highway"]
 
 
 class Encoder(Protocol):
@@ -43,23 +51,211 @@ def turn(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index.unsqueeze(-1).expand_as(x))
 
 
-class BiLSTM(nn.Module):
-    """Bidirectional LSTM of n layers over right-padded sequences (Graves and Schmidhuber, 2005).
+class RecurrentEncoder(nn.Module):
+    """Layers of recurrent cells over right-padded sequences, in one or both directions.
 
-    The backward direction reads every sequence turned round inside its own length. That gives the
-    very results of packed sequences, but keeps the padded layout for which torch has its fast CPU
-    kernel.
+    The backward direction (Schuster and Paliwal, 1997; Graves and Schmidhuber, 2005) reads every
+    sequence turned round inside its own length. That gives the very results of packed sequences,
+    but keeps the padded layout for which torch has its fast CPU kernel, and lets both directions of
+    our own cells go through time together.
 
     Args:
         input_size: size of the input.
         hidden_size: size of each direction.
         num_layers: number of layers.
         dropout: probability of dropping an element between layers.
-        forget_bias: what is added to the forget gate's bias at the start, so that the cell
-            remembers before it has learnt what to forget (Jozefowicz et al., 2015).
+        forget_bias: what is added at the start to the bias of the gate that keeps the state (forget
+            gate; update gate of a GRU; taken from the input gate where that is coupled), so that
+            the cell remembers before it has learnt what to forget (Jozefowicz et al., 2015).
+        cell: one of `seqlab.nn.cells.CELLS`.
+        nonlinearity: ``tanh`` or ``relu``; cell `rnn` only.
+        proj_size: size that the hidden state is projected to; cell `lstm` only, 0 for none.
+        bidirectional: read in both directions.
+        merge: how the directions come together: ``concat``, ``sum``, ``mean`` or ``product``.
+        connection: what goes past a layer, from the second on: ``none``; ``residual``, its input
+            is added; ``highway``, a learned gate mixes its input and its output (Srivastava et
+            al., 2015).
+        locked_dropout: probability of dropping a dimension between layers, for all time steps.
+        recurrent_dropout: share of the hidden state's units that the next step does not see, the
+            same ones at all steps of a sequence (Gal and Ghahramani, 2016).
+        zoneout: share of units of hidden state and cell that keep their value at a step (Krueger
+            et al., 2017).
+        learned_state: learn the state before the first step, which is zero otherwise.
+        initialisation: ``orthogonal`` (recurrent blocks orthogonal, others Glorot, biases zero) or
+            ``uniform`` (as torch does it).
 
     Attributes:
-        output_size: ``2 * hidden_size``.
+        output_size: size of the output.
+        forward_size: the first so many dimensions of the output were read from left to right, the
+            rest from right to left; None where the directions are merged into one.
+
+    Raises:
+        RecipeError: a choice is unknown, or does nothing beside the others.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int = 200,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        forget_bias: float = 1.0,
+        *,
+        cell: str = "lstm",
+        nonlinearity: str = "tanh",
+        proj_size: int = 0,
+        bidirectional: bool = True,
+        merge: str = "concat",
+        connection: str = "none",
+        locked_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        learned_state: bool = False,
+        initialisation: str = "orthogonal",
+    ) -> None:
+        super().__init__()
+        _check_choices(merge, connection, initialisation, bidirectional, num_layers)
+        shares = {"dropout": dropout, "locked_dropout": locked_dropout, "zoneout": zoneout}
+        for key, share in {**shares, "recurrent_dropout": recurrent_dropout}.items():
+            check_range(f"model.{key}", share, 0, 1)
+        for key, size in {"hidden_size": hidden_size, "num_layers": num_layers}.items():
+            check_range(f"model.{key}", size, 1)
+        if recurrent_dropout and cell == "sru":
+            raise RecipeError(
+                "model.recurrent_dropout has nothing to drop in cell sru, whose steps have no "
+                "recurrent weights: leave it out, or use model.zoneout."
+            )
+        self.merge, self.connection = merge, connection
+        self.recurrent_dropout, self.zoneout = recurrent_dropout, zoneout
+        one_way = proj_size or hidden_size
+        both = bidirectional and merge == "concat"
+        self.output_size = 2 * one_way if both else one_way
+        self.forward_size = one_way if both or not bidirectional else None
+        sizes = [input_size] + [self.output_size] * (num_layers - 1)
+
+        def layers() -> nn.ModuleList:
+            options = {"proj_size": proj_size, "nonlinearity": nonlinearity}
+            return nn.ModuleList(make_layer(cell, size, hidden_size, **options) for size in sizes)  # type: ignore[arg-type]
+
+        self.forward_layers = layers()
+        self.backward_layers = layers() if bidirectional else nn.ModuleList()
+        self.dropout = nn.Sequential(LockedDropout(locked_dropout), Dropout(dropout))
+        for layer in [*self.forward_layers, *self.backward_layers]:
+            initialise(layer, initialisation, forget_bias)
+        self.starts = nn.ParameterList()
+        if learned_state:
+            widths = state_sizes(self.forward_layers[0])
+            count = num_layers * (1 + bidirectional)
+            self.starts.extend(torch.zeros(width) for _ in range(count) for width in widths)
+        self.highways = nn.ModuleList()
+        if connection == "highway":
+            self.highways.extend(_highway(self.output_size) for _ in range(num_layers - 1))
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Read sequences.
+
+        Args:
+            x: ``(batch, time, input_size)``.
+            lengths: ``(batch,)`` int64 on the device of ``x``.
+
+        Returns:
+            ``(batch, time, output_size)``; what stands at padding has no meaning.
+        """
+        if torch.is_grad_enabled():  # backwards, what is no number at padding would spread
+            step = torch.arange(x.shape[1], device=x.device)
+            x = x.masked_fill((step >= lengths.unsqueeze(1)).unsqueeze(-1), 0)
+        index = reversal(lengths, x.shape[1]) if len(self.backward_layers) else None
+        for depth in range(len(self.forward_layers)):
+            x = self.step(depth, x, index)
+        return x
+
+    def step(self, depth: int, x: Tensor, index: Tensor | None) -> Tensor:
+        """Read with one layer.
+
+        Args:
+            depth: which, from 0.
+            x: ``(batch, time, input)``.
+            index: turns sequences round, see :func:`reversal`; None for one direction.
+
+        Returns:
+            ``(batch, time, output_size)``.
+        """
+        if depth:
+            x = self.dropout(x)
+        return self.join(depth, x, self._read(depth, x, index))
+
+    def layers(self, depth: int) -> list[nn.Module]:
+        """Return the one or two directions of a layer, forward first."""
+        return [stack[depth] for stack in (self.forward_layers, self.backward_layers) if len(stack)]
+
+    def states(self, depth: int, batch: int) -> list[State] | None:
+        """Return the learned states before the first step of a layer, one for each direction.
+
+        Args:
+            depth: which layer, from 0.
+            batch: how many sequences.
+
+        Returns:
+            each a tuple of ``(batch, size)``; None where they are zero.
+        """
+        if not len(self.starts):
+            return None
+        ways = len(self.layers(depth))
+        each = len(self.starts) // (len(self.forward_layers) * ways)
+        first = depth * ways * each
+        return [
+            tuple(
+                part.expand(batch, -1)
+                for part in list(self.starts)[first + way * each : first + (way + 1) * each]
+            )
+            for way in range(ways)
+        ]
+
+    def _read(self, depth: int, x: Tensor, index: Tensor | None) -> list[Tensor]:
+        """What the directions of a layer give, each ``(batch, time, size)``, as the text goes."""
+        layers = self.layers(depth)
+        noise = draw_noise(
+            layers,
+            (x.shape[0], x.shape[1]),
+            x,
+            recurrent_dropout=self.recurrent_dropout,
+            zoneout=self.zoneout,
+            training=self.training,
+        )
+        xs = [x] if index is None else [x, turn(x, index)]
+        found = read(layers, xs, self.states(depth, x.shape[0]), noise)
+        ways = [out for out, _ in found]
+        return ways if index is None else [ways[0], turn(ways[1], index)]
+
+    def join(self, depth: int, x: Tensor, ways: Sequence[Tensor]) -> Tensor:
+        """Merge the directions of a layer and lead its input past it.
+
+        Args:
+            depth: which layer, from 0.
+            x: ``(batch, time, input)``, the layer's input.
+            ways: what its directions give, ``(batch, time, size)``, in the order of the text.
+
+        Returns:
+            ``(batch, time, output_size)``.
+        """
+        out = ways[0] if len(ways) == 1 else MERGES[self.merge](ways[0], ways[1])
+        if depth and self.connection == "residual":
+            return x + out
+        if depth and self.connection == "highway":
+            gate = torch.sigmoid(self.highways[depth - 1](x))
+            return x + gate * (out - x)  # lerp does not take several precisions
+        return out
+
+
+class BiLSTM(RecurrentEncoder):
+    """Bidirectional LSTM of n layers (Graves and Schmidhuber, 2005).
+
+    Args:
+        input_size: size of the input.
+        hidden_size: size of each direction.
+        num_layers: number of layers.
+        dropout: probability of dropping an element between layers.
+        forget_bias: see :class:`RecurrentEncoder`.
     """
 
     def __init__(
@@ -70,51 +266,45 @@ class BiLSTM(nn.Module):
         dropout: float = 0.0,
         forget_bias: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.output_size = 2 * hidden_size
-        sizes = [input_size] + [self.output_size] * (num_layers - 1)
-        self.forward_layers = nn.ModuleList(
-            nn.LSTM(size, hidden_size, batch_first=True) for size in sizes
+        super().__init__(input_size, hidden_size, num_layers, dropout, forget_bias)
+
+
+MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "concat": lambda left, right: torch.cat([left, right], -1),
+    "sum": torch.add,
+    "mean": lambda left, right: (left + right) / 2,
+    "product": torch.mul,
+}
+
+
+def _check_choices(
+    merge: str, connection: str, initialisation: str, bidirectional: bool, num_layers: int
+) -> None:
+    for key, value, known in (
+        ("merge", merge, tuple(MERGES)),
+        ("connection", connection, get_args(ConnectionName)),
+        ("initialisation", initialisation, get_args(Initialisation)),
+    ):
+        if value not in known:
+            raise RecipeError(
+                f"model.{key} is {value!r}: choose one of {', '.join(known)}."
+                f"{nearest(value, known)}"
+            )
+    if merge != "concat" and not bidirectional:
+        raise RecipeError(
+            f"model.merge is {merge}, but with model.bidirectional false there is nothing to "
+            "merge: leave one of them out."
         )
-        self.backward_layers = nn.ModuleList(
-            nn.LSTM(size, hidden_size, batch_first=True) for size in sizes
+    if connection != "none" and num_layers < 2:
+        raise RecipeError(
+            f"model.connection is {connection}, which goes past the second layer and those above: "
+            "set model.num_layers to 2 or more, or leave it out."
         )
-        self.dropout = Dropout(dropout)
-        for layer in [*self.forward_layers, *self.backward_layers]:
-            assert isinstance(layer, nn.LSTM)
-            _initialise(layer, forget_bias)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Read sequences in both directions.
-
-        Args:
-            x: ``(batch, time, input_size)``.
-            lengths: ``(batch,)`` int64 on the device of ``x``.
-
-        Returns:
-            ``(batch, time, output_size)``; what stands at padding has no meaning.
-        """
-        index = reversal(lengths, x.shape[1])
-        for depth, (ahead, back) in enumerate(
-            zip(self.forward_layers, self.backward_layers, strict=True)
-        ):
-            if depth:
-                x = self.dropout(x)
-            left, _ = ahead(x)  # (batch, time, hidden)
-            right, _ = back(turn(x, index))
-            x = torch.cat([left, turn(right, index)], -1)
-        return x
 
 
-def _initialise(layer: nn.LSTM, forget_bias: float) -> None:
-    """Orthogonal recurrent blocks, Glorot input blocks, zero biases but for the forget gate's."""
-    size = layer.hidden_size
-    input_weight, recurrent_weight, input_bias, recurrent_bias = layer.all_weights[0]
-    with torch.no_grad():
-        for block in recurrent_weight.chunk(4):  # one a gate
-            nn.init.orthogonal_(block)
-        for block in input_weight.chunk(4):
-            nn.init.xavier_uniform_(block)
-        input_bias.zero_()
-        recurrent_bias.zero_()
-        input_bias[size : 2 * size] = forget_bias
+def _highway(size: int) -> nn.Linear:
+    """The gate of a highway connection; at first it lets most of the input past."""
+    gate = nn.Linear(size, size)
+    nn.init.xavier_uniform_(gate.weight)
+    nn.init.constant_(gate.bias, -1.0)
+    return gate

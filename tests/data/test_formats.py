@@ -423,7 +423,11 @@ def test_csv_columns_can_be_numbered_and_names_need_not_be_known(file):
         ("sentence_id,word\n1,a\n", "corpus:1: no column of tags; the columns are sentence_id"),
         ("tokens,tags\n\"['a', 'b']\",\"['O', 'O']\"\n", "corpus:2: a list as Python prints it"),
         ("tokens,tags\n", "corpus holds no sentence"),
-        ("text\tlabel\ngood . but long\tpos\n", "corpus:2: 4 tokens but 1 tags"),
+        (
+            "text\tlabel\ngood . but long\tpos\n",
+            "corpus:2: 4 tokens but 1 tags; separate both by spaces, one of them for every token. "
+            "A label of the whole text is for seqlab.ClassificationData.",
+        ),
     ],
 )
 def test_a_bad_table_is_an_error_with_its_line(file, content, expected):

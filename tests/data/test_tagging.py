@@ -604,11 +604,11 @@ def test_long_documents_are_cut_for_training_alone(
 class Oracle(Tagger):
     """Knows the gold tags, but writes those that it never learnt as O."""
 
-    def _score(self, batch: Batch, stage: Any) -> None:
+    def score(self, batch: Batch, stage: Any) -> None:
         known = self.target_vocab
         told = [[t if t in known else "O" for t in tags] for tags in batch.gold or []]
         self.decode = lambda emissions, mask: told  # type: ignore[method-assign]
-        super()._score(batch, stage)
+        super().score(batch, stage)
 
 
 def scores_of(data: TaggingData, split: str = "val") -> Mapping[str, Any]:

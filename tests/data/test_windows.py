@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seqlab.data.base import Encoded
-from seqlab.data.windows import boundary, cut_documents
+from seqlab.data.windows import boundary, cut_documents, cut_evenly
 
 # A busy machine is no failure.
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -100,3 +100,21 @@ def test_a_corpus_that_is_one_document_is_cut_in_linear_time() -> None:
 @pytest.mark.parametrize("opens", [[True] * 5, [False] * 5])
 def test_the_whole_length_is_the_last_resort(opens: list[bool]) -> None:
     assert boundary(np.array(opens), 2) == (2 if opens[0] else 5)
+
+
+@UNHURRIED
+@given(DOCUMENTS, st.integers(1, 12))
+def test_even_pieces_hold_every_token_and_are_as_few_as_go(
+    documents: list[list[int]], limit: int
+) -> None:
+    split = encoded(documents)
+    assert cut_evenly(split, limit) == sum(len(tags) > limit for tags in documents)
+    found = pieces(split)
+    for row, tags in enumerate(documents):
+        mine = [piece for owner, piece in found if owner == row]
+        assert [tag for piece in mine for tag in piece] == tags
+        assert len(mine) == -(-len(tags) // limit)
+        sizes = [len(piece) for piece in mine]
+        assert max(sizes, default=0) <= limit
+        assert max(sizes, default=0) - min(sizes, default=0) <= 1
+    assert [row for row, _ in found] == sorted(row for row, _ in found)

@@ -157,8 +157,8 @@ def test_a_warm_up_ends_where_a_plateau_has_lowered_the_rate() -> None:
     script = [0.5, 0.4, 0.3, 0.2]
     model = Point(script, schedule="plateau", plateau_patience=0, warmup_steps=2 * STEPS)
     _, watch = trained(model, epochs=4)
-    assert watch.rates[-1] == pytest.approx(0.25 * 1e-3)
-    assert max(watch.rates[: 2 * STEPS]) == pytest.approx(1e-3)
+    assert watch.rates[-1] == pytest.approx(0.25 * 2e-3)
+    assert max(watch.rates[: 2 * STEPS]) == pytest.approx(2e-3)
 
 
 def test_a_plateau_counts_only_epochs_that_were_scored() -> None:
@@ -223,7 +223,7 @@ def test_a_loss_that_is_no_number_stops_at_the_end_of_its_epoch_on_other_devices
     model._loss_sum, model._loss_steps = torch.tensor(math.nan), 3
     with pytest.raises(TrainingError) as error:
         model.on_train_epoch_end()
-    assert str(error.value) == SENTENCE.format(0, 0, 0.001)
+    assert str(error.value) == SENTENCE.format(0, 0, 0.002)
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_steps() -> None:

@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader
 from seqlab.batch import Batch, FormTable
 from seqlab.configuration import quiet
 from seqlab.errors import RecipeError
+from seqlab.models.base import SequenceModel
 from seqlab.models.tagger import Tagger
+from seqlab.models.tokens import TokenModel
 from seqlab.nn.crf import CRF
 from seqlab.nn.encoders import BiLSTM
 from seqlab.nn.optimizers import make_optimizer
@@ -258,10 +260,20 @@ def test_a_configuration_makes_the_model_again(changes: dict[str, Any]) -> None:
     assert torch.equal(twin.eval().emissions(batch), model.eval().emissions(batch))
 
 
-def test_a_configuration_names_every_argument() -> None:
-    arguments = list(inspect.signature(Tagger).parameters)
-    assert arguments[:2] == ["source_vocab", "target_vocab"]
-    assert list(model_of(spans()).config) == arguments[2:]
+def test_a_configuration_names_every_argument_of_the_class_and_of_its_bases() -> None:
+    arguments = [
+        name
+        for cls in (Tagger, TokenModel, SequenceModel)
+        for name in list(inspect.signature(cls).parameters)[2:]
+        if name != "options"
+    ]
+    assert list(model_of(spans()).config) == arguments
+    assert {"decoder", "hidden_size", "learning_rate"} <= set(arguments)
+
+
+def test_an_option_that_no_base_knows_is_refused() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'hiden_size'"):
+        model_of(spans(), hiden_size=3)
 
 
 def test_a_configuration_is_a_copy() -> None:

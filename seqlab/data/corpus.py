@@ -1,0 +1,281 @@
+"""CorpusData: what all tasks on words share, from files to encoded words."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from seqlab.batch import FormTable
+from seqlab.data.base import (
+    Encoded,
+    EncodedDataset,
+    SequenceDataModule,
+    flat_ids,
+    token_counts,
+    vocabularies_of,
+)
+from seqlab.data.finding import find_splits
+from seqlab.data.holding import hold_out
+from seqlab.data.sources import Reader, load_tables
+from seqlab.data.vectors import read_vectors
+from seqlab.errors import DataError, RecipeError, check_range, nearest
+from seqlab.vocabulary import Vocabulary, ranked, word_vocabulary
+
+
+class CorpusData(SequenceDataModule, ABC):
+    """Base of the data modules whose source is words; a task adds what is learnt of them.
+
+    A subclass says how its files are read (`_reader`), what they hold of the target (`_survey`,
+    `_target_vocabulary`, `_check_fit`), and makes datasets of encoded words (`_with_target`).
+
+    Args:
+        path: ``sample:NAME``, a folder with train, dev (valid, val, validation) and test files, one
+            file, or a data set of the Hugging Face hub as ``org/name@revision``. Environment
+            variables are expanded.
+        train: a file for this split instead.
+        validation: a file for this split instead.
+        test: a file for this split instead.
+        columns: where in a file things stand; the task says which there are.
+        labels: the labels that may occur; any other is an error. Without it: those of the training
+            split.
+        lowercase: merge words that differ in case only (the characters still see it).
+        min_count: words rarer than this in the training split share the unknown rows.
+        hide_rare: probability that a word which the training split has once, and no vector, is
+            shown as unknown in training, so that the unknown rows learn what rare words are like.
+        unknown_rows: rows for unknown words; with more than one a word falls into one by its hash.
+        vectors: a text file of word vectors; all its words get a row.
+        max_length: longer training documents are cut into pieces of about this many tokens;
+            documents that are scored stay whole.
+        hold_out: share of the training split that stands in for a missing validation or test split;
+            with 0 a lone file serves as the split that is asked for.
+        vocabularies_from: a bundle whose vocabularies are used instead of new ones.
+        options: see :class:`SequenceDataModule`.
+    """
+
+    # The columns of its tables that are no features of the words.
+    _own_columns: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        train: str | None = None,
+        validation: str | None = None,
+        test: str | None = None,
+        columns: dict[str, int | str] | None = None,
+        labels: list[str] | None = None,
+        lowercase: bool = True,
+        min_count: int = 1,
+        hide_rare: float = 0.5,
+        unknown_rows: int = 1,
+        vectors: str | None = None,
+        max_length: int = 512,
+        hold_out: float = 0.1,
+        vocabularies_from: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if labels is not None and len(set(labels)) < len(labels):
+            twice = next(label for label, n in Counter(labels).items() if n > 1)
+            raise RecipeError(f"duplicate label {twice!r} in data.labels: name each label once.")
+        check_range("data.hold_out", hold_out, 0, 0.5)
+        check_range("data.min_count", min_count, 1)
+        check_range("data.unknown_rows", unknown_rows, 1)
+        check_range("data.max_length", max_length, 2)
+        self.path = path
+        self.files = {"train": train, "validation": validation, "test": test}
+        self.columns = columns
+        self.labels = labels
+        self.lowercase = lowercase
+        self.min_count = min_count
+        self.hide_rare = hide_rare
+        self.unknown_rows = unknown_rows
+        self.vectors = vectors
+        self.max_length = max_length
+        self.hold_out = hold_out
+        self.vocabularies_from = vocabularies_from
+        self._splits: dict[str, Any] | None = None
+        self._vocabularies: dict[str, Vocabulary] = {}
+        self._tables: dict[str, EncodedDataset] = {}
+        self._forms: FormTable | None = None
+
+    @abstractmethod
+    def _reader(self) -> Reader:
+        """Say how files are read."""
+
+    @abstractmethod
+    def _survey(self) -> None:
+        """Look at the target of all splits, before vocabularies are built or read."""
+
+    @abstractmethod
+    def _target_vocabulary(self) -> Vocabulary:
+        """Build the target vocabulary of the training split."""
+
+    @abstractmethod
+    def _check_fit(self, target: Vocabulary) -> None:
+        """Refuse a corpus that a model with the given target vocabulary cannot read."""
+
+    @abstractmethod
+    def _with_target(self, split: str, encoded: Encoded, scored: bool) -> EncodedDataset:
+        """Make a dataset of encoded words, with the target for training or the gold to score."""
+
+    @property
+    def source_vocab(self) -> Vocabulary:
+        """The words, characters and features of the training split (or of the given bundle)."""
+        return self._prepared()["source"]
+
+    @property
+    def target_vocab(self) -> Vocabulary:
+        """The tags or labels that the model learns."""
+        return self._prepared()["target"]
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """The corpus: memory-mapped rows of ``tokens``, ``lines``, and what the task adds."""
+        if self._splits is None:
+            reader = self._reader()
+            found, notes = load_tables(self.path, self.files, reader)
+            for sentence in notes:
+                self.note(sentence)
+            self._splits, held_out = hold_out(found, self.hold_out, self._corpus, reader.noun)
+            if held_out is not None:
+                self.note(held_out)
+        return self._splits
+
+    def setup(self, stage: str) -> None:
+        """Read the corpus and build or read the vocabularies, once."""
+        if stage == "fit":
+            self._need_training_split()
+        self._prepared()
+
+    def _need_training_split(self) -> None:
+        if "train" not in self.splits:
+            raise DataError(
+                f"{self._corpus} has no training split (only {', '.join(self.splits)}): name a "
+                "file train.*, or give it as data.train."
+            )
+
+    def _prepared(self) -> dict[str, Vocabulary]:
+        if not self._vocabularies:
+            if self.vocabularies_from is None:
+                self._need_training_split()
+            self._survey()
+            if self.vocabularies_from is not None:
+                given = dict(vocabularies_of(self.vocabularies_from))
+                self._check_fit(given["target"])
+                self._check_features(given["source"])
+                self._vocabularies = given
+            else:
+                target = self._target_vocabulary()
+                self._vocabularies = {"source": self._source_vocabulary(), "target": target}
+            self._forms = FormTable(self._vocabularies["source"])
+        return self._vocabularies
+
+    def _check_features(self, source: Vocabulary) -> None:
+        for name in source.features:
+            for part, rows in self.splits.items():
+                if name not in rows.column_names:
+                    raise DataError(
+                        f"the model needs the feature column {name!r}, which the {part} split "
+                        f"lacks: say where it stands, as in --data.columns.{name} 1."
+                    )
+
+    @property
+    def _corpus(self) -> str:
+        """What the corpus is called in messages."""
+        return self.path or ", ".join(file for file in self.files.values() if file)
+
+    def _file(self, part: str) -> str:
+        """Name the file of a split, as lines are counted in it; held out parts are in train's."""
+        try:
+            files = find_splits(self.path, **self.files, folders=self._reader().folders)
+        except DataError:  # no files here: a data set of the hub
+            return self.files[part] or f"{self.path} ({part})"
+        return str(files.get(part) or files["train"])
+
+    def _place(self, part: str, line: int) -> str:
+        """Name a line of a split as ``file:line``."""
+        return f"{self._file(part)}:{line}"
+
+    def _chosen(self, counts: Mapping[str, int], place: Callable[[str], str]) -> list[str]:
+        """Order the labels; where the recipe lists them, refuse others with the first place."""
+        if self.labels is None:
+            return ranked(counts)
+        strange = next((label for label in counts if label not in self.labels), None)
+        if strange is not None:
+            raise DataError(
+                f"{place(strange)}: label {strange!r} is not among data.labels "
+                f"({', '.join(self.labels)}).{nearest(strange, self.labels)}"
+            )
+        return list(self.labels)
+
+    def _source_vocabulary(self) -> Vocabulary:
+        train = self.splits["train"].data
+        given = None if self.vectors is None else read_vectors(self.vectors)
+        counts = token_counts([train.column("tokens")])
+        vocab = word_vocabulary(
+            counts,
+            lowercase=self.lowercase,
+            min_count=self.min_count,
+            unknown=self.unknown_rows,
+            vector_words=[] if given is None else given.keys(self.lowercase),
+        )
+        for name in self.splits["train"].column_names:
+            if name not in self._own_columns:
+                values = ranked(token_counts([train.column(name)]))
+                vocab.features[name] = Vocabulary(values, padding=True, unknown=1)
+        if given is not None:
+            vocab.vectors = given.rows(vocab)
+            self.note(f"{given.coverage(vocab, counts)} in {self.vectors}.")
+        return vocab
+
+    def dataset(self, split: str, *, scored: bool) -> EncodedDataset:
+        """Return a split ready for batches.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``.
+            scored: keep whole documents and what is right for them as strings, instead of pieces
+                for training.
+
+        Raises:
+            DataError: the corpus has no such split.
+        """
+        key = f"{split}{scored}"
+        if key not in self._tables:
+            self._prepared()
+            if split not in self.splits:
+                raise DataError(
+                    f"{self._corpus} has no {split} split (only {', '.join(self.splits)}): "
+                    f"give data.{split} a file."
+                )
+            self._tables[key] = self._with_target(split, self._encoded(split), scored)
+        return self._tables[key]
+
+    def _encoded(self, split: str) -> Encoded:
+        """Encode the words of a split and their features."""
+        assert self._forms is not None
+        rows = self.splits[split]
+        forms, offsets = flat_ids(rows.data.column("tokens"), self._forms.index)
+        if offsets[-1] == 0:
+            raise DataError(
+                f"the {split} split of {self._corpus} is empty: it holds no {self._reader().noun}."
+            )
+        features = [
+            flat_ids(rows.data.column(name), vocab.encode)[0]
+            for name, vocab in self._vocabularies["source"].features.items()
+        ]
+        return Encoded(forms, offsets, None, features)
+
+    def _hidden(self, forms: np.ndarray) -> np.ndarray:
+        """Say for every word form with what probability it is hidden."""
+        assert self._forms is not None
+        words = self._forms.words  # (form,)
+        counts = np.bincount(words[forms], minlength=len(self._forms.vocab))
+        rare = counts == 1
+        if self._forms.vocab.vectors is not None:
+            rare &= self._forms.vocab.vectors[:, 0].isnan().numpy()
+        return np.where(rare[words], self.hide_rare, 0.0)

@@ -1,0 +1,71 @@
+"""``seqlab explain``: what the gates and states of a model do at every word of a text.
+
+What needs torch is imported in functions, so that ``--help`` and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from seqlab.explain.options import Options, parse, read_text
+from seqlab.output import destination
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``seqlab explain``.
+
+    Args:
+        argv: the arguments after the verb.
+
+    Returns:
+        the exit code, 0.
+
+    Raises:
+        UsageError: the command is written wrongly, the text is empty, or what is asked for is not
+            there.
+        SeqlabError: the model cannot be read or looked into, or the page cannot be written.
+    """
+    options = parse(argv)
+    if options.cost:
+        return _cost(options)
+    text = read_text(options)
+    from seqlab.bundle import load_bundle
+    from seqlab.explain.explanation import explain
+    from seqlab.explain.page import page_of
+    from seqlab.explain.terminal import look, picture_of
+    from seqlab.zoo import model_folder
+
+    model = load_bundle(model_folder(options.model), trust=options.trust)
+    if options.html is None:
+        found = explain(model, text, options)
+    else:
+        with destination(options.html) as write:  # opened first: a wrong name is told at once
+            found = explain(model, text, options)
+            write(page_of(found, options.model).encode())
+    if found.view.note:
+        print(f"seqlab: {found.view.note}", file=sys.stderr)
+    with destination(None) as write:
+        if options.json:
+            write((json.dumps(found.to_dict()) + "\n").encode())
+        elif options.html is not None:
+            write(f"{options.html}\n".encode(errors="surrogateescape"))
+        else:
+            write(picture_of(found, look()).encode())
+    return 0
+
+
+def _cost(options: Options) -> int:
+    """Show what a model costs."""
+    from seqlab.explain.cost import cost_of
+    from seqlab.explain.cost_table import table_of
+    from seqlab.zoo import load
+
+    pipeline = load(options.model, device=options.device, trust=options.trust)
+    found = cost_of(pipeline, options.tokens)
+    data = {"path": options.model, **found.to_dict()}
+    with destination(None) as write:
+        shown = json.dumps(data) + "\n" if options.json else table_of(found, options.model)
+        write(shown.encode(errors="surrogateescape"))
+    return 0

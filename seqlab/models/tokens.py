@@ -1,0 +1,192 @@
+"""What models of words share: embedder -> encoder, with long documents read in windows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from seqlab.batch import CASINGS, Batch
+from seqlab.errors import check_range
+from seqlab.models.base import SequenceModel, own_arguments
+from seqlab.models.parts import make_encoder
+from seqlab.nn.cells import CellName
+from seqlab.nn.dropout import Dropout, LockedDropout, WordDropout
+from seqlab.nn.embedders import WordEmbedder
+from seqlab.nn.encoders import ConnectionName, MergeName, RecurrentEncoder
+from seqlab.nn.gru_scan import Nonlinearity
+from seqlab.nn.initialisation import Initialisation
+from seqlab.vocabulary import Vocabulary
+
+_LAYERS = ("hidden_size", "num_layers", "window")
+_EMBEDDINGS = ("embedding_size", "character_embedding_size", "character_size", "feature_size")
+_SHARES = ("dropout", "locked_dropout", "word_dropout", "character_dropout")
+_ENCODER = tuple(inspect.signature(RecurrentEncoder).parameters)[1:]  # all but its input's size
+_MARGIN = 128  # tokens of context that a window of a long document sees on either side
+
+
+class TokenModel(SequenceModel):
+    """Base of the models that read words: a state for every token, seen in its context.
+
+    Args:
+        source_vocab: words, with characters and feature columns.
+        target_vocab: what comes out.
+        hidden_size: size of each direction of the encoder: the one dial.
+        num_layers: layers of the encoder.
+        embedding_size: size of the word embedding; vectors of the vocabulary set it themselves.
+        characters: encoder of the characters of a word: ``cnn``, ``lstm`` or ``none``.
+        character_embedding_size: size of a character's embedding.
+        character_size: size of what the characters of a word become.
+        casing_size: size of the casing embedding; 0 leaves casing out.
+        feature_size: size of the embedding of each feature column.
+        word_rows: ``dense``; ``sparse`` (each step updates only the rows of its words: faster with
+            large vocabularies, and another Adam); ``frozen`` (rows stay as they came).
+        dropout: on the embedder's and the encoder's output.
+        locked_dropout: the same, whole dimensions for all time steps.
+        word_dropout: probability that a whole token is hidden.
+        character_dropout: on the characters' embeddings.
+        window: documents of more tokens are encoded in overlapping windows when predicting, so that
+            memory stays bounded.
+        cell: recurrent cell of the encoder: ``lstm``, ``gru``, ``rnn``, ``peephole``, ``coupled``,
+            ``layernorm``, ``no-forget`` or ``sru`` (see :mod:`seqlab.nn.cells`).
+        nonlinearity: ``tanh`` or ``relu``; cell ``rnn`` only.
+        proj_size: size that the hidden state is projected to; cell ``lstm`` only, 0 for none.
+        bidirectional: read in both directions.
+        merge: how the directions come together: ``concat``, ``sum``, ``mean`` or ``product``.
+        connection: what goes past a layer, from the second on: ``none``, ``residual`` or
+            ``highway``.
+        recurrent_dropout: share of the hidden state that the next step does not see.
+        zoneout: share of the state that keeps its value at a step.
+        learned_state: learn the state before the first token.
+        forget_bias: what is added at the start to the bias of the gate that keeps the state.
+        initialisation: ``orthogonal``, or ``uniform`` as torch does it.
+        encoder: another encoder, as ``{class_path: ..., init_args: {...}}``; it is called with the
+            input size first and must be an :class:`seqlab.nn.encoders.Encoder`.
+        **options: see :class:`seqlab.models.base.SequenceModel`.
+    """
+
+    def __init__(
+        self,
+        source_vocab: Vocabulary,
+        target_vocab: Vocabulary,
+        *,
+        hidden_size: int = 200,
+        num_layers: int = 1,
+        embedding_size: int = 100,
+        characters: Literal["cnn", "lstm", "none"] = "cnn",
+        character_embedding_size: int = 30,
+        character_size: int = 50,
+        casing_size: int = 8,
+        feature_size: int = 20,
+        word_rows: Literal["dense", "sparse", "frozen"] = "dense",
+        dropout: float = 0.5,
+        locked_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        character_dropout: float = 0.0,
+        window: int = 2048,
+        cell: CellName = "lstm",
+        nonlinearity: Nonlinearity = "tanh",
+        proj_size: int = 0,
+        bidirectional: bool = True,
+        merge: MergeName = "concat",
+        connection: ConnectionName = "none",
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        learned_state: bool = False,
+        forget_bias: float = 1.0,
+        initialisation: Initialisation = "orthogonal",
+        encoder: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        arguments = own_arguments(locals())
+        super().__init__(source_vocab, target_vocab, **options)
+        _check_sizes(arguments)
+        if source_vocab.vectors is not None:
+            arguments["embedding_size"] = source_vocab.vectors.shape[1]
+        self._config = {**arguments, **self._config}
+        self.window = window
+        self.embedder = _make_embedder(source_vocab, arguments)
+        self.encoder = make_encoder(
+            encoder, self.embedder.output_size, {name: arguments[name] for name in _ENCODER}
+        )
+        self.word_dropout = WordDropout(word_dropout)
+        self.dropout = nn.Sequential(LockedDropout(locked_dropout), Dropout(dropout))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments but for the vocabularies, as plain JSON data."""
+        return dict(self._config)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Look the tokens of a batch up, each by itself.
+
+        Returns:
+            ``(batch, time, dim)``, with dropout while training.
+        """
+        x: Tensor = self.embedder(
+            batch.source, batch.forms, batch.characters, batch.casing, batch.features
+        )
+        return self.dropout(self.word_dropout(x))  # type: ignore[no-any-return]
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Read every token in its context.
+
+        Args:
+            batch: sequences; when not training, those of more than ``window`` tokens are read in
+                windows of that many, with some context on either side.
+
+        Returns:
+            ``(batch, time, dim)``, with dropout while training; what stands at padding has no
+            meaning.
+        """
+        x = self.embed(batch)
+        time = x.shape[1]
+        if self.training or time <= self.window:
+            return self._read(x, batch.lengths)
+        parts = []
+        for start in range(0, time, self.window):
+            first = max(0, start - _MARGIN)
+            piece = x[:, first : start + self.window + _MARGIN]
+            lengths = (batch.lengths - first).clamp(min=0, max=piece.shape[1])
+            states = self._read(piece, lengths)
+            parts.append(states[:, start - first : start - first + self.window])
+        return torch.cat(parts, 1)
+
+    def _read(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.dropout(self.encoder(x, lengths))  # type: ignore[no-any-return]
+
+
+def _check_sizes(arguments: Mapping[str, Any]) -> None:
+    """Refuse sizes and shares that make no model."""
+    for name in (*_LAYERS, *_EMBEDDINGS):
+        check_range(f"model.{name}", arguments[name], 1)
+    for name in ("casing_size", "proj_size"):
+        check_range(f"model.{name}", arguments[name], 0)
+    for name in _SHARES:
+        check_range(f"model.{name}", arguments[name], 0, 1)
+
+
+def _make_embedder(source_vocab: Vocabulary, arguments: Mapping[str, Any]) -> WordEmbedder:
+    """Build the embedder, with the vectors of the vocabulary in its rows."""
+    letters = source_vocab.characters
+    embedder = WordEmbedder(
+        len(source_vocab),
+        arguments["embedding_size"],
+        num_characters=0 if letters is None else len(letters),
+        characters=arguments["characters"],
+        character_embedding_size=arguments["character_embedding_size"],
+        character_size=arguments["character_size"],
+        character_dropout=arguments["character_dropout"],
+        casing_size=arguments["casing_size"],
+        num_casings=CASINGS,
+        num_features=[len(v) for v in source_vocab.features.values()],
+        feature_size=arguments["feature_size"],
+        sparse=arguments["word_rows"] == "sparse",
+    )
+    if source_vocab.vectors is not None:
+        embedder.set_vectors(source_vocab.vectors)
+    embedder.words.weight.requires_grad_(arguments["word_rows"] != "frozen")
+    return embedder
