@@ -44,8 +44,9 @@ SETUP = {
     f"{INSTALL} && {last}"
     for last in (r"\.venv/bin/seqlab fit recipes/ner\.yaml", r"\.venv/bin/python -m pytest")
 }
+BENCHMARK = r"python benchmarks/\w+\.py .*"  # tests/test_benchmarks.py runs them
 # Lines of commands that are not ours to run: all others are run, or are an error.
-SKIPPED = [re.compile(p) for p in (*SETUP, r"export \w+=\S+", r"(?:pip install|cd) \S+")]
+SKIPPED = [re.compile(p) for p in (*SETUP, r"export \w+=\S+", r"(?:pip install|cd) \S+", BENCHMARK)]
 SETTING = re.compile(r"([A-Z_]+)=(\S*)")
 
 pytestmark = pytest.mark.skipif(
@@ -207,7 +208,7 @@ def test_every_block_of_a_page_is_true(name: str, prepared: Path, tmp_path: Path
 
 def test_all_pages_are_found_and_listed() -> None:
     wanted = {"README", "cells", "classification", "crf", "data"}
-    wanted |= {"design", "errors", "explain", "runs"}
+    wanted |= {"design", "errors", "explain", "memory", "runs"}
     assert set(NAMES) == {"README.md", *(f"docs/{page}.md" for page in wanted)}
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert [page for page in wanted - {"README"} if f"({page}.md)" not in index] == []
@@ -224,6 +225,7 @@ def test_the_pages_hold_as_many_blocks_as_they_should() -> None:
         "docs/crf.md": (0, 7),
         "docs/data.md": (3, 7),
         "docs/explain.md": (3, 3),
+        "docs/memory.md": (1, 1),
         "docs/runs.md": (6, 6),
     }
     for name, (commands, code) in least.items():
