@@ -23,16 +23,25 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 # What each script is run with, to be done soon; every script must have its words here.
 SMOKE = {
+    "cells": ["speed", "coupled", "--rounds", "1", "--hidden", "8", "--threads", "1"],
+    "gpu_cells": ["--results", "{folder}/gpu_cells.json"],
     "memory": ["run", "--task", "adding", "--cells", "rnn", "--lengths", "4", "--seeds", "1"]
     + ["--steps", "2", "--hidden", "2", "--results", "{folder}/memory.json"],
     "recipes": ["speed", "ner"],
 }
 # What it then prints, line by line.
 PRINTS = {
+    "cells": [
+        r"batch 32, time 25, input 160, hidden 8, directions 2; .*threads: 1.*; medians of 1 .*",
+        r"cell +ms +nn\.LSTM ms +speed by nn\.LSTM +tokens/s",
+        r"coupled +[\d.]+ +[\d.]+ +[\d.]+ +[\d,]+",
+    ],
+    "gpu_cells": [r"This measures an NVIDIA GPU, but there is none: try --interpret\."],
     "memory": [r"adding rnn: rate 0\.\d+, mean error [\d.]+"] * 4
     + [r"adding rnn, length 4, seed 1: test error [\d.]+ after 1 evaluations, [\d.]+ s"],
     "recipes": [r"recipe .*", r"ner +[\d,]+ +[\d,]+ +[\d,]+  .*threads: \d+.*"],
 }
+ENDS = {"gpu_cells": 1}  # exit codes other than 0
 METRICS = {
     "monitor": "val/span_f1",
     "val/span_f1": 0.5,
@@ -49,7 +58,7 @@ pytestmark = pytest.mark.skipif(not SCRIPTS, reason="an installed package carrie
 
 
 def run(script: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("SEQLAB_DATA", None)
     command = [sys.executable, str(script), *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -71,15 +80,16 @@ def recipes() -> ModuleType:
 
 def test_all_benchmarks_are_found() -> None:
     assert {script.stem for script in SCRIPTS} == set(SMOKE)
-    assert len(SCRIPTS) == 3
+    assert len(SCRIPTS) == 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_a_benchmark_runs(script: Path, tmp_path: Path) -> None:
     done = run(script, *(word.format(folder=tmp_path) for word in SMOKE[script.stem]))
-    assert done.returncode == 0, done.stderr
-    lines, wanted = done.stdout.splitlines(), PRINTS[script.stem]
+    assert done.returncode == ENDS.get(script.stem, 0), done.stderr
+    said = done.stderr if script.stem in ENDS else done.stdout
+    lines, wanted = said.splitlines(), PRINTS[script.stem]
     assert len(lines) == len(wanted)
     assert [
         line for line, each in zip(lines, wanted, strict=True) if not re.fullmatch(each, line)
@@ -96,6 +106,37 @@ def test_a_benchmark_explains_itself(script: Path) -> None:
 
 def test_the_table_of_scores_fits_the_results(recipes: ModuleType) -> None:
     assert recipes.write_table(check=True) == 0
+
+
+@pytest.fixture
+def cells(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load("cells")
+
+
+def test_the_table_of_cells_fits_the_results(cells: ModuleType) -> None:
+    assert run(ROOT / "benchmarks" / "cells.py", "table", "--check").returncode == 0
+    assert set(cells.CONTENDERS) >= set(cells.CELLS)
+
+
+def test_cells_are_compared_at_nearly_the_same_size(cells: ModuleType) -> None:
+    wanted = cells.encoder_size(30, 20, "lstm")
+    for name, options in cells.CONTENDERS.items():
+        cell = name.split()[0]
+        size = cells.equal_size(30, 20, cell, **options)
+        around = [cells.encoder_size(30, size + n, cell, **options) for n in (-1, 0, 1)]
+        assert min(around, key=lambda found: abs(found - wanted)) == around[1], name
+
+
+def test_a_row_of_cells_is_mean_and_deviation(cells: ModuleType) -> None:
+    base = {"hidden_size": 20, "encoder_parameters": 1234, "val/accuracy": 0.5, "epochs": 2}
+    runs = [
+        {**base, "seed": seed, "test/accuracy": score, "train/seconds": seconds}
+        | {"train/tokens_per_second": 1000.0}
+        for seed, score, seconds in [(2, 0.71, 10.0), (1, 0.69, 14.0), (3, 0.70, 20.0)]
+    ]
+    row = "| gru | 20 | 1,234 | **70.00** ± 1.00 | 1, 2, 3 | 50.00 | 7.0 | 1,000 |"
+    assert cells._row("gru", runs) == row
 
 
 @pytest.fixture
@@ -160,10 +201,10 @@ def test_recipes_of_real_corpora_are_left_out_by_name(
     recipes: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SEQLAB_DATA", raising=False)
-    assert recipes.chosen([]) == ["ner"]
+    assert recipes.chosen([]) == ["ner", "sentiment"]
     assert "left out, as SEQLAB_DATA is unset: chunk-conll2000, " in capsys.readouterr().err
     monkeypatch.setenv("SEQLAB_DATA", "/corpora")
-    assert len(recipes.chosen([])) == 6
+    assert len(recipes.chosen([])) == 9
     with pytest.raises(SystemExit, match="no recipe nre: there are chunk-conll2000, "):
         recipes.chosen(["nre"])
 

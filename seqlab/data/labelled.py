@@ -156,7 +156,7 @@ class LabelledReader:
 
     def _table_rows(self, path: Path, dirt: Dirt) -> Iterator[LabelledRow]:
         place = Place(str(path))
-        header, rows = open_table(path, _separator_of)
+        header, rows = open_table(path, likely_separator)
         lower = [name.strip().lower() for name in header]
         named = bool({*TEXT_NAMES, *LABEL_NAMES} & {*lower})
         at = {
@@ -223,7 +223,7 @@ def _apart(chosen: Mapping[str, str], place: Place, number: int) -> tuple[str, s
     return text, label
 
 
-def _separator_of(header: str) -> str:
+def likely_separator(header: str) -> str:
     """Tell what parts the columns: a tab, or else the more frequent of comma and semicolon."""
     return "\t" if "\t" in header else max(",;", key=header.count)
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from seqlab.data.formats import opening_of
-from seqlab.data.labelled import TEXT_NAMES
+from seqlab.data.labelled import TEXT_NAMES, likely_separator
 from seqlab.data.records import (
     TOKEN_KEYS,
     Keys,
@@ -109,7 +109,7 @@ def _of_value(value: object, key: str, place: Place, number: int) -> Row:
 
 def _of_table(path: Path, columns: Columns) -> Iterator[Row]:
     place = Place(str(path))
-    header, rows = open_table(path, lambda line: _separator_of(line) or _likely_separator(line))
+    header, rows = open_table(path, lambda line: _separator_of(line) or likely_separator(line))
     lower = [name.strip().lower() for name in header]
     if "text" in columns:
         at = find_column(columns["text"], header, "text", place)
@@ -131,8 +131,3 @@ def _separator_of(header: str) -> str | None:
         if len(names) > 1 and known and all(map(_COLUMN_NAME.fullmatch, names)):
             return separator
     return None
-
-
-def _likely_separator(header: str) -> str:
-    """Tell what parts the columns of a header in which a column was asked for."""
-    return "\t" if "\t" in header else max(",;", key=header.count)

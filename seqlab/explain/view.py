@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqlab.errors import UsageError
 from seqlab.explain.options import Options
-from seqlab.models.tokens import _MARGIN, TokenModel
+from seqlab.models.tokens import TokenModel, windows
 from seqlab.nn.traces import DIRECTIONS, Trace, trace
 
 MOST_VALUES = 4_000_000  # values of gates and states at once: some 5 MB of a page
@@ -149,12 +149,11 @@ def _pieces(model: TokenModel, x: Tensor, shown: range) -> Iterator[list[Trace]]
     """The traces of each window that has words to be shown, cut to these words."""
     time = x.shape[1]
     window = time if time <= model.window else model.window
-    for start in range(0, time, window):
+    for start, first, end in windows(time, window):
         low, high = max(start, shown.start), min(start + window, shown.stop)
         if low >= high:
             continue
-        first = max(0, start - _MARGIN)
-        piece = x[:, first : start + window + _MARGIN]
+        piece = x[:, first:end]
         found = trace(model.encoder, piece, torch.tensor([piece.shape[1]])).layers
         yield [
             replace(

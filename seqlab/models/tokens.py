@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -25,7 +25,7 @@ _LAYERS = ("hidden_size", "num_layers", "window")
 _EMBEDDINGS = ("embedding_size", "character_embedding_size", "character_size", "feature_size")
 _SHARES = ("dropout", "locked_dropout", "word_dropout", "character_dropout")
 _ENCODER = tuple(inspect.signature(RecurrentEncoder).parameters)[1:]  # all but its input's size
-_MARGIN = 128  # tokens of context that a window of a long document sees on either side
+_MARGIN = 128
 
 
 class TokenModel(SequenceModel):
@@ -147,9 +147,8 @@ class TokenModel(SequenceModel):
         if self.training or time <= self.window:
             return self._read(x, batch.lengths)
         parts = []
-        for start in range(0, time, self.window):
-            first = max(0, start - _MARGIN)
-            piece = x[:, first : start + self.window + _MARGIN]
+        for start, first, end in windows(time, self.window):
+            piece = x[:, first:end]
             lengths = (batch.lengths - first).clamp(min=0, max=piece.shape[1])
             states = self._read(piece, lengths)
             parts.append(states[:, start - first : start - first + self.window])
@@ -157,6 +156,24 @@ class TokenModel(SequenceModel):
 
     def _read(self, x: Tensor, lengths: Tensor) -> Tensor:
         return self.dropout(self.encoder(x, lengths))  # type: ignore[no-any-return]
+
+
+def windows(time: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """Cut a long document into windows that see some tokens of context on either side.
+
+    Args:
+        time: tokens of the document.
+        size: tokens of a window.
+
+    Yields:
+        where the window begins, and where what is read for it begins and ends.
+
+    Example:
+        >>> list(windows(500, 300))
+        [(0, 0, 428), (300, 172, 500)]
+    """
+    for start in range(0, time, size):
+        yield start, max(0, start - _MARGIN), min(time, start + size + _MARGIN)
 
 
 def _check_sizes(arguments: Mapping[str, Any]) -> None:
