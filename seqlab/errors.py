@@ -6,9 +6,11 @@ only with ``--debug``.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import math
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class SeqlabError(Exception):
@@ -89,3 +91,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of command lines whose complaints are usage errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong, in place of leaving the program."""
+        raise UsageError(f"{message}; see `{self.prog} --help`.")

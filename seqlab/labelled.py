@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqlab.batch import Batch
 from seqlab.models.classifier import Classifier
-from seqlab.sentence import Sentence
+from seqlab.sentence import Sentence, Sentences
 
 _ALL = 5  # up to so many labels are all printed; of more, the most probable
 _BEST = 3
@@ -93,19 +93,8 @@ class Labelling:
         self._model = model
         self._attends = has_attention(model)
 
-    def of_batch(
-        self, batch: Batch, sentences: Sequence[Sentence], confidence: bool
-    ) -> list[Labelled]:
-        """Classify a batch.
-
-        Args:
-            batch: the texts, on the device of the model.
-            sentences: the same as given, none without a token.
-            confidence: whether probabilities are wanted.
-
-        Returns:
-            one result a text.
-        """
+    def of_batch(self, batch: Batch, sentences: Sentences, confidence: bool) -> list[Labelled]:
+        """Classify a batch of texts; see :meth:`seqlab.tagged.Tagging.of_batch`."""
         found = self._model.classify(batch)
         chosen = self._model.choose(found.probabilities)  # probabilities: (batch, label)
         names = self._model.target_vocab.tokens

@@ -5,7 +5,6 @@ What needs torch is imported in functions, so that ``--help`` and mistakes are a
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
@@ -14,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from seqlab.data.rows import Dirt
-from seqlab.errors import DataError, UsageError
+from seqlab.errors import DataError, Parser, UsageError
 from seqlab.output import destination, partial_of
 from seqlab.printing import as_conll, as_jsonl, as_text, as_tsv, weighed_words
 from seqlab.reading import Reader
@@ -175,13 +174,8 @@ def _explainer(options: Options) -> _Write:
     return write
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see `{self.prog} --help`.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="seqlab predict",
         usage="seqlab predict MODEL [TEXT ...] [options]",
         description="Tag or classify texts given as arguments, in a file, or piped in.",

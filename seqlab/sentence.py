@@ -54,6 +54,9 @@ class Sentence:
         ]
 
 
+Sentences = Sequence[Sentence]
+
+
 def sentence_of(item: object, number: int) -> Sentence:
     """Take a text, which is cut into words, or a list of words.
 

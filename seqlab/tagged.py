@@ -10,7 +10,7 @@ from seqlab.batch import Batch
 from seqlab.confidence import Confidence
 from seqlab.errors import SeqlabError
 from seqlab.models.tagger import Tagger
-from seqlab.sentence import Sentence
+from seqlab.sentence import Sentence, Sentences
 from seqlab.tags import Span, convert, spans_of
 
 _SCHEMES = ("bioes", "bilou", "iob2", "none")
@@ -110,9 +110,7 @@ class Tagging:
         self._model = model
         self._sure = Confidence(model.target_vocab)
 
-    def of_batch(
-        self, batch: Batch, sentences: Sequence[Sentence], confidence: bool
-    ) -> list[Tagged]:
+    def of_batch(self, batch: Batch, sentences: Sentences, confidence: bool) -> list[Tagged]:
         """Tag a batch.
 
         Args:

@@ -7,15 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from seqlab.data.lines import lines_of
-from seqlab.data.rows import (
-    Columns,
-    Dirt,
-    Layout,
-    Place,
-    Row,
-    SentenceBuilder,
-    find_column,
-)
+from seqlab.data.rows import Columns, Dirt, Layout, Place, Row, SentenceBuilder, find_column
 from seqlab.errors import DataError
 
 DOCUMENT_START = "-DOCSTART-"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +14,8 @@ from seqlab.data.records import (
     TEXT_KEYS,
     TOKEN_KEYS,
     Keys,
+    Names,
+    Numbered,
     Record,
     asked_key,
     complete_records,
@@ -102,11 +104,7 @@ class LabelledReader:
         return self._keys(record, place, 1).all()
 
     def rows_of(
-        self,
-        records: Iterable[tuple[int, Record]],
-        place: Place,
-        dirt: Dirt,
-        names: dict[str, list[str]],
+        self, records: Numbered, place: Place, dirt: Dirt, names: Names
     ) -> Iterator[LabelledRow]:
         """Turn records into rows; the first decides which keys are read.
 

@@ -13,6 +13,8 @@ from seqlab.data.texts import spans_of_values, text_row
 from seqlab.errors import DataError, nearest
 
 Record = Mapping[str, Any]
+Numbered = Iterable[tuple[int, Record]]
+Names = dict[str, list[str]]  # of classes, by key
 
 TOKEN_KEYS = ("tokens", "words")
 TEXT_KEYS = ("text", "sentence")

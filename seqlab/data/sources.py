@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -14,7 +14,7 @@ from seqlab.data.cache import cache_folder, cached_rows, chunks_of, digest_of
 from seqlab.data.finding import SPLITS, expanded, find_splits, split_of
 from seqlab.data.folders import content_of
 from seqlab.data.formats import read_rows
-from seqlab.data.records import Record, choose_keys, rows_of_records
+from seqlab.data.records import Names, Numbered, Record, choose_keys, rows_of_records
 from seqlab.data.rows import Columns, Dirt, Place, Row, TableRow, Unlabelled
 from seqlab.errors import DataError
 
@@ -46,11 +46,7 @@ class Reader(Protocol):
         """Name the keys to read, given the first record of a data set."""
 
     def rows_of(
-        self,
-        records: Iterable[tuple[int, Record]],
-        place: Place,
-        dirt: Dirt,
-        names: dict[str, list[str]],
+        self, records: Numbered, place: Place, dirt: Dirt, names: Names
     ) -> Iterator[TableRow]:
         """Read numbered records; `names` are those of classes, by key."""
 
@@ -85,13 +81,7 @@ class TaggedReader:
         """Name the keys to read, given the first record of a data set."""
         return choose_keys(record, self.columns, self.tagged, place, 1).all()
 
-    def rows_of(
-        self,
-        records: Iterable[tuple[int, Record]],
-        place: Place,
-        dirt: Dirt,
-        names: dict[str, list[str]],
-    ) -> Iterator[Row]:
+    def rows_of(self, records: Numbered, place: Place, dirt: Dirt, names: Names) -> Iterator[Row]:
         """Read numbered records."""
         return rows_of_records(records, self.columns, place, dirt, self.tagged, names)
 

@@ -10,15 +10,7 @@ from pathlib import Path
 
 from seqlab.data.lines import lines_of
 from seqlab.data.records import TAG_KEYS, TEXT_KEYS, TOKEN_KEYS
-from seqlab.data.rows import (
-    Columns,
-    Dirt,
-    Layout,
-    Place,
-    Row,
-    SentenceBuilder,
-    find_column,
-)
+from seqlab.data.rows import Columns, Dirt, Layout, Place, Row, SentenceBuilder, find_column
 from seqlab.data.texts import text_row
 
 TOKEN_NAMES = (*TOKEN_KEYS, "token", "word", "form", *TEXT_KEYS)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from seqlab.errors import DataError, UsageError
+from seqlab.errors import DataError, Parser, UsageError
 
 _MEASURED = ("tokens", "device")
 
@@ -52,13 +52,8 @@ class Options:
     device: str = "auto"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see `{self.prog} --help`.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="seqlab explain",
         usage="seqlab explain MODEL TEXT [options]\n       seqlab explain MODEL --cost [options]",
         description="Show what the gates and states of a model do at every word of a text, and "

@@ -247,26 +247,7 @@ class RecurrentEncoder(nn.Module):
         return out
 
 
-class BiLSTM(RecurrentEncoder):
-    """Bidirectional LSTM of n layers (Graves and Schmidhuber, 2005).
-
-    Args:
-        input_size: size of the input.
-        hidden_size: size of each direction.
-        num_layers: number of layers.
-        dropout: probability of dropping an element between layers.
-        forget_bias: see :class:`RecurrentEncoder`.
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int = 200,
-        num_layers: int = 1,
-        dropout: float = 0.0,
-        forget_bias: float = 1.0,
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, dropout, forget_bias)
+BiLSTM = RecurrentEncoder  # by default that is what it is (Graves and Schmidhuber, 2005)
 
 
 MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -13,6 +13,8 @@ from seqlab.nn.lstm_scan import EPSILON, Forget, LSTMWeights, Noise, lstm_scan
 
 State = tuple[Tensor, ...]
 Scanned = tuple[Tensor, list[Tensor]]
+Layers = Sequence[Any]
+Inputs = Sequence[Tensor]
 
 
 def stacked(layers: Sequence[nn.Module], name: str) -> Tensor:
@@ -60,13 +62,7 @@ class OwnLayer(nn.Module):
         raise TypeError(f"{type(self).__name__} has no state.")
 
     @classmethod
-    def scan(
-        cls,
-        layers: Sequence[Any],
-        xs: Sequence[Tensor],
-        started: Sequence[Tensor],
-        noise: Noise,
-    ) -> Scanned:
+    def scan(cls, layers: Layers, xs: Inputs, started: Inputs, noise: Noise) -> Scanned:
         """Let one layer, or both directions of one, read sequences from left to right.
 
         Args:
@@ -141,13 +137,7 @@ class GatedLayer(OwnLayer):
         return LSTMWeights(stacked(layers, "weight_hh").transpose(1, 2), cls.forget)
 
     @classmethod
-    def scan(
-        cls,
-        layers: Sequence[Any],
-        xs: Sequence[Tensor],
-        started: Sequence[Tensor],
-        noise: Noise,
-    ) -> Scanned:
+    def scan(cls, layers: Layers, xs: Inputs, started: Inputs, noise: Noise) -> Scanned:
         """Read sequences; see the base class."""
         gates, weights = cls.input_gates(layers, xs), cls.recurrent_weights(layers)
         hidden, cells = lstm_scan(gates, started[0], started[1], weights, noise)

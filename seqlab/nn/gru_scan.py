@@ -62,6 +62,14 @@ def rnn_scan(
     return result
 
 
+def _arriving(grad: Tensor, keep: Tensor | float | None) -> tuple[Tensor, Tensor | None]:
+    """Part what arrives at a state into what goes into its step and what zoneout passes back."""
+    if keep is None:
+        return grad, None
+    passed = grad * keep
+    return grad - passed, passed
+
+
 class _GRUScan(torch.autograd.Function):
     """r, z = sigmoid(x + Uh + b); n = tanh(x + r * (Uh + b)); h = (1 - z) * n + z * h."""
 
@@ -116,11 +124,7 @@ class _GRUScan(torch.autograd.Function):
         given = grad.transpose(0, 1).contiguous().unbind(0)
         dh = torch.zeros_like(states[0])
         for t in range(time - 1, -1, -1):
-            dh = dh + given[t]
-            from_h = None
-            if keep is not None:
-                from_h = dh * keep[t]
-                dh = dh - from_h
+            dh, from_h = _arriving(dh + given[t], None if keep is None else keep[t])
             torch.mul(dh, by_z[t], out=z_x[t])
             torch.mul(dh, by_n[t], out=n_x[t])
             torch.mul(n_x[t], by_r[t], out=r_x[t])
@@ -176,11 +180,7 @@ class _RNNScan(torch.autograd.Function):
         given = grad.transpose(0, 1).contiguous().unbind(0)
         dh = torch.zeros_like(fresh[0])
         for t in range(time - 1, -1, -1):
-            dh = dh + given[t]
-            from_h = None
-            if keep is not None:
-                from_h = dh * keep[t]
-                dh = dh - from_h
+            dh, from_h = _arriving(dh + given[t], None if keep is None else keep[t])
             torch.mul(dh, slopes[t], out=d_x[t])
             dh = torch.bmm(d_x[t], w_back)
             if noise.mask is not None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from seqlab.nn.gated import OwnLayer, Scanned, project, stacked
+from seqlab.nn.gated import Inputs, Layers, OwnLayer, Scanned, project, stacked
 from seqlab.nn.linear_scan import linear_scan
 from seqlab.nn.lstm_scan import Noise
 
@@ -53,13 +50,7 @@ class SRU(OwnLayer):
         return (self.hidden_size,)
 
     @classmethod
-    def scan(
-        cls,
-        layers: Sequence[Any],
-        xs: Sequence[Tensor],
-        started: Sequence[Tensor],
-        noise: Noise,
-    ) -> Scanned:
+    def scan(cls, layers: Layers, xs: Inputs, started: Inputs, noise: Noise) -> Scanned:
         """Read sequences; see the base class."""
         size = layers[0].hidden_size
         blocks = project(xs, stacked(layers, "weight_ih"))  # (direction, time, batch, gate)

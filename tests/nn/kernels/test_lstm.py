@@ -47,12 +47,6 @@ def full_precision() -> Iterator[None]:
     torch.backends.cudnn.rnn.fp32_precision = before
 
 
-@pytest.fixture
-def tf32() -> None:
-    """Multiply whole rows at once, as a GPU does in daily use; the interpreter rounds nothing."""
-    torch.backends.cudnn.rnn.fp32_precision = "tf32"
-
-
 def drawn(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64).to(DEVICE, dtype)
 
@@ -142,13 +136,15 @@ def test_every_size_and_precision(
 
 
 @runs_triton
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
 @pytest.mark.parametrize("kind", [("gate", True), ("coupled", False)])
-def test_whole_rows_at_once_give_the_same(
-    kind: Case, monkeypatch: pytest.MonkeyPatch, tf32: None
+def test_rows_multiplied_in_pieces_or_whole_give_the_same(
+    kind: Case, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if DEVICE == "cuda":
+    torch.backends.cudnn.rnn.fp32_precision = precision
+    if DEVICE == "cuda" and precision == "tf32":
         monkeypatch.setitem(CLOSE, torch.float32, 2e-2)  # TF32 has 10 bits
-    check(monkeypatch, kind, (2, 3, 3, 70), dtype=torch.float32)
+    check(monkeypatch, kind, (2, 2, 3, 70), dtype=torch.float32)
 
 
 @runs_triton
@@ -251,7 +247,8 @@ def test_all_programs_of_a_launch_have_a_processor_and_the_smallest_share(direct
             assert rows == 64
 
 
-def test_weights_are_kept_where_they_fit(monkeypatch: pytest.MonkeyPatch, tf32: None) -> None:
+def test_weights_are_kept_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.backends.cudnn.rnn.fp32_precision = "tf32"
     monkeypatch.setattr(lstm, "interpreted", lambda: False)
     h200 = SimpleNamespace(shared_memory_per_multiprocessor=228 << 10)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: h200)
