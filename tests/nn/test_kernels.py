@@ -100,6 +100,8 @@ def test_auto_takes_triton_where_it_can_run(monkeypatch: pytest.MonkeyPatch) -> 
         device = GPU
 
     a_gpu(monkeypatch, (9, 0), "13.0")
+    assert chosen(OnGPU()) == "plain"  # type: ignore[arg-type]
+    monkeypatch.setenv("SEQLAB_KERNELS", "auto")
     assert chosen(OnGPU()) == "triton"  # type: ignore[arg-type]
     monkeypatch.setenv("SEQLAB_KERNELS", "plain")
     assert chosen(OnGPU()) == "plain"  # type: ignore[arg-type]
@@ -108,7 +110,7 @@ def test_auto_takes_triton_where_it_can_run(monkeypatch: pytest.MonkeyPatch) -> 
     assert chosen(OnGPU()) == "plain"  # type: ignore[arg-type]
 
 
-def test_unset_means_auto(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert wanted() == "auto"
-    monkeypatch.setenv("SEQLAB_KERNELS", "plain")
+def test_unset_means_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wanted() == "plain"
+    monkeypatch.setenv("SEQLAB_KERNELS", "auto")
+    assert wanted() == "auto"

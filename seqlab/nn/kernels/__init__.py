@@ -8,8 +8,10 @@ value       meaning
 ``plain``   plain PyTorch everywhere
 ==========  =====================================================================================
 
-Unset means ``auto``. With ``TRITON_INTERPRET=1`` (read by Triton when it is imported), ``triton``
-also runs on a CPU, slowly, in Triton's interpreter: that is how the tests do without a GPU.
+Unset means ``plain`` for as long as the Triton kernels have not run on a GPU: so far they were
+checked in Triton's interpreter alone, and `benchmarks/gpu_cells.py` is what checks and times them.
+With ``TRITON_INTERPRET=1`` (read by Triton when it is imported), ``triton`` also runs on a CPU,
+slowly, in that interpreter: that is how the tests do without a GPU.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def wanted() -> Choice:
     Raises:
         UsageError: it has a wrong value.
     """
-    value = os.environ.get(VARIABLE) or "auto"
+    value = os.environ.get(VARIABLE) or "plain"
     if value not in get_args(Choice):
         raise UsageError(
             f"{VARIABLE} is {value!r}: set it to auto, triton or plain."
