@@ -343,7 +343,7 @@ def test_ctrl_c_while_scoring_is_a_sentence(
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    place.setattr("seqlab.models.tagger.Tagger._score", stop)
+    place.setattr("seqlab.models.tagger.Tagger.score", stop)
     assert main([stage, "ner"]) == 1
     assert capsys.readouterr() == ("", "seqlab: stopped by Ctrl-C.\n")
 
