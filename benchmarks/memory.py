@@ -406,6 +406,7 @@ def draw_curves(axes: Any, name: str, groups: dict[str, list[dict[str, Any]]], s
         color="black",
         linestyle=":",
         linewidth=1,
+        label="baseline",
     )
     axes.set_xlim(0, steps)
 
@@ -462,7 +463,7 @@ def plot_gradients(kept: Kept, file: Path) -> None:
 def finish(plt: Any, figure: Any, axes: Any, file: Path) -> None:
     """Put the legend on top and write the picture."""
     lines, names = axes.get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside upper center", ncols=5, frameon=False, handlelength=3)
+    figure.legend(lines, names, loc="outside upper center", ncols=6, frameon=False, handlelength=3)
     from PIL import Image  # matplotlib brings it
 
     file.parent.mkdir(parents=True, exist_ok=True)
