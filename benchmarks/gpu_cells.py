@@ -261,8 +261,8 @@ def main() -> int:
     parser.add_argument("--interpret", action="store_true", help="check small sizes on the CPU")
     args = parser.parse_args()
     if args.interpret:
-        if not installed():
-            raise SystemExit("Triton is not installed: run `pip install triton` to interpret.")
+        if not installed() or tuple(map(int, version("triton").split(".")[:2])) < (3, 7):
+            raise SystemExit("There is no Triton 3.7 or newer: run `pip install 'triton>=3.7'`.")
         os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
         return 0 if all(row["right"] for row in check(small=True, device="cpu")) else 1
     problem = "there is none" if not torch.cuda.is_available() else obstacle(torch.device("cuda:0"))

@@ -317,7 +317,7 @@ def test_an_encoder_of_ones_own_is_called_with_the_size_of_its_input() -> None:
         ),
         (
             {"class_path": ENCODER, "init_args": {"colour": 3}},
-            f"model.encoder: {ENCODER}: BiLSTM.__init__() got an unexpected keyword argument "
+            f"model.encoder: {ENCODER}: RecurrentEncoder.__init__() got an unexpected keyword argument "
             "'colour'.",
         ),
         (
