@@ -32,6 +32,7 @@ from torch import Tensor, nn
 import recipes
 from seqlab.nn.cells import make_layer, read
 from seqlab.nn.kernels import VARIABLE, installed, obstacle
+from seqlab.nn.kernels.lstm import supports
 from seqlab.nn.lstm_scan import Forget, LSTMWeights, Noise, lstm_scan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,15 +155,18 @@ def _check_one(
         plain = error(results(kind, values, disturbed, dtype, device), truth)
     with setting("triton", mode, mode):
         ours = error(results(kind, values, disturbed, dtype, device), truth)
+        used = supports(values[0].to(device, dtype), LSTMWeights(values[3], KINDS[kind][0]))
     limit = LIMITS.get(precision, 1.5 * plain)
-    row = {"cell": kind, "sizes": shape, "noise": noise, "precision": precision}
+    row = {"cell": kind, "sizes": shape, "noise": noise, "precision": precision, "used": used}
     return {**row, "error": ours, "plain_error": plain, "right": ours <= limit}
 
 
 def _shown(row: dict[str, Any]) -> str:
     sizes = " x ".join(map(str, row["sizes"]))
     words = f"{row['cell']:11}{sizes:20}{row['noise']:9}{row['precision']:14}"
-    return f"{words}{row['error']:9.1e}{row['plain_error']:9.1e}{'' if row['right'] else '  WRONG'}"
+    remark = "" if row["right"] else "  WRONG"
+    remark += "" if row["used"] else "  (plain PyTorch: too large for this GPU)"
+    return f"{words}{row['error']:9.1e}{row['plain_error']:9.1e}{remark}"
 
 
 def step(layers: list[nn.Module], x: Tensor, kernels: str, products: str) -> Callable[[], None]:

@@ -317,8 +317,8 @@ def test_an_encoder_of_ones_own_is_called_with_the_size_of_its_input() -> None:
         ),
         (
             {"class_path": ENCODER, "init_args": {"colour": 3}},
-            f"model.encoder: {ENCODER}: RecurrentEncoder.__init__() got an unexpected keyword argument "
-            "'colour'.",
+            f"model.encoder: {ENCODER}: RecurrentEncoder.__init__() got an unexpected keyword "
+            "argument 'colour'.",
         ),
         (
             {"class_path": "torch.nn.Linear", "init_args": {"out_features": 3}},
