@@ -26,6 +26,7 @@ from seqlab.nn.optimizers import (
     make_optimizer,
     schedule_factor,
 )
+from seqlab.nn.precision import Precision, check_precision, using
 from seqlab.vocabulary import Vocabulary
 
 Stage = Literal["val", "test"]
@@ -63,6 +64,8 @@ class SequenceModel(lightning.LightningModule):
         plateau_patience: see ``schedule``.
         averaging: decay of a moving average of the weights, which is what is scored and kept, such
             as 0.998; 0 scores and keeps the weights themselves.
+        precision: ``exact``: float32; ``fast``: matrix products in bfloat16, in training and when
+            it is scored (see :mod:`seqlab.nn.precision`).
 
     Attributes:
         monitor: name of the validation score that chooses the best epoch; larger is better.
@@ -87,6 +90,7 @@ class SequenceModel(lightning.LightningModule):
         plateau_factor: float = 0.5,
         plateau_patience: int = 3,
         averaging: float = 0.0,
+        precision: Precision = "exact",
     ) -> None:
         arguments = own_arguments(locals())
         super().__init__()
@@ -100,6 +104,7 @@ class SequenceModel(lightning.LightningModule):
         check_range("model.momentum", momentum, 0, 1)
         check_range("model.plateau_factor", plateau_factor, 0, 1)
         check_range("model.averaging", averaging, 0, 1)
+        check_precision(precision, "model.precision")
         self.source_vocab = source_vocab
         self.target_vocab = target_vocab
         self.optimizer_name: OptimizerName = optimizer
@@ -111,6 +116,7 @@ class SequenceModel(lightning.LightningModule):
         self.plateau_factor = plateau_factor
         self.plateau_patience = plateau_patience
         self.averaging = averaging
+        self.precision: Precision = precision
         self._config = arguments
         self.scorers = nn.ModuleDict()
         self.last_scores: dict[str, Any] = {}
@@ -138,11 +144,13 @@ class SequenceModel(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score a batch of the validation split."""
-        self.score(batch, "val")
+        with using(self.precision, self.device):
+            self.score(batch, "val")
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Score a batch of the test split."""
-        self.score(batch, "test")
+        with using(self.precision, self.device):
+            self.score(batch, "test")
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the validation split."""
@@ -164,9 +172,10 @@ class SequenceModel(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss; it is summed here and logged once an epoch, as logging costs time."""
-        loss = self.loss(batch)
+        with using(self.precision, self.device):
+            loss = self.loss(batch)
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
-            raise self._not_finite()
+            raise self._not_finite(batch)
         detached = loss.detach()
         self._loss_sum = detached if self._loss_sum is None else self._loss_sum + detached
         self._loss_steps += 1
@@ -235,12 +244,19 @@ class SequenceModel(lightning.LightningModule):
             assert isinstance(plateau, ReduceLROnPlateau)
             plateau.step(score)
 
-    def _not_finite(self) -> TrainingError:
+    def _not_finite(self, batch: Batch | None = None) -> TrainingError:
+        place = f"in epoch {self.current_epoch} at step {self.global_step}"
+        begins = None if batch is None else self.beginning(batch)
+        if begins is not None:
+            place += f", in the batch whose first sentence begins {begins!r}"
         return TrainingError(
-            f"the loss is not a number any more in epoch {self.current_epoch} at step "
-            f"{self.global_step}: lower model.learning_rate (now {self.learning_rate:g}) or "
-            "trainer.gradient_clip_val."
+            f"the loss is not a number any more {place}: lower model.learning_rate (now "
+            f"{self.learning_rate:g}) or trainer.gradient_clip_val."
         )
+
+    def beginning(self, batch: Batch) -> str | None:
+        """Return how the first sequence of a batch begins, for a message; None where unknown."""
+        return None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its schedule; see the class arguments."""

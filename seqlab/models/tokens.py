@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from seqlab.batch import CASINGS, Batch
+from seqlab.batch import CASINGS, Batch, Forms
 from seqlab.errors import check_range
 from seqlab.models.base import SequenceModel, own_arguments
 from seqlab.models.parts import make_encoder
@@ -26,6 +26,7 @@ _EMBEDDINGS = ("embedding_size", "character_embedding_size", "character_size", "
 _SHARES = ("dropout", "locked_dropout", "word_dropout", "character_dropout")
 _ENCODER = tuple(inspect.signature(RecurrentEncoder).parameters)[1:]  # all but its input's size
 _MARGIN = 128
+_WORDS_SHOWN = 8  # of a sentence, in a message
 
 
 class TokenModel(SequenceModel):
@@ -120,16 +121,29 @@ class TokenModel(SequenceModel):
         """The constructor's arguments but for the vocabularies, as plain JSON data."""
         return dict(self._config)
 
+    def beginning(self, batch: Batch) -> str:
+        """Return the first words of a batch, as the vocabulary holds them."""
+        shown = min(_WORDS_SHOWN, int(batch.lengths[0]))
+        return " ".join(self.source_vocab.decode(batch.source[0, :shown].tolist()))
+
     def embed(self, batch: Batch) -> Tensor:
         """Look the tokens of a batch up, each by itself.
 
         Returns:
             ``(batch, time, dim)``, with dropout while training.
         """
-        x: Tensor = self.embedder(
-            batch.source, batch.forms, batch.characters, batch.casing, batch.features
-        )
+        x: Tensor
+        if batch.vectors is not None:
+            x = self.embedder.look_up(batch.vectors, batch.forms, batch.features)
+        else:
+            x = self.embedder(
+                batch.source, batch.forms, batch.characters, batch.casing, batch.features
+            )
         return self.dropout(self.word_dropout(x))  # type: ignore[no-any-return]
+
+    def of_forms(self, forms: Forms) -> Tensor:
+        """Work out what depends on word forms alone, ``(form, dim)``, for their ``vectors``."""
+        return self.embedder.of_forms(forms.words, forms.characters, forms.casing)
 
     def encode(self, batch: Batch) -> Tensor:
         """Read every token in its context.
@@ -142,16 +156,29 @@ class TokenModel(SequenceModel):
             ``(batch, time, dim)``, with dropout while training; what stands at padding has no
             meaning.
         """
+        return self.in_windows(batch, lambda states: states)
+
+    def in_windows(self, batch: Batch, use: Callable[[Tensor], Tensor]) -> Tensor:
+        """Read every token in its context, and use the states window by window.
+
+        Args:
+            batch: see :meth:`encode`.
+            use: maps states ``(batch, time, dim)`` to what is made of each of them; of a long
+                document all states are never in memory at once.
+
+        Returns:
+            ``(batch, time, ...)``.
+        """
         x = self.embed(batch)
         time = x.shape[1]
         if self.training or time <= self.window:
-            return self._read(x, batch.lengths)
+            return use(self._read(x, batch.lengths))
         parts = []
         for start, first, end in windows(time, self.window):
             piece = x[:, first:end]
             lengths = (batch.lengths - first).clamp(min=0, max=piece.shape[1])
             states = self._read(piece, lengths)
-            parts.append(states[:, start - first : start - first + self.window])
+            parts.append(use(states[:, start - first : start - first + self.window]))
         return torch.cat(parts, 1)
 
     def _read(self, x: Tensor, lengths: Tensor) -> Tensor:

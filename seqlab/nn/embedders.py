@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqlab.errors import RecipeError
+from seqlab.nn.characters import largest_sums
 from seqlab.nn.dropout import Dropout
 from seqlab.nn.encoders import BiLSTM
 from seqlab.nn.pooling import LastPooling
@@ -57,6 +58,8 @@ class CharacterCNN(nn.Module):
 
     def forward(self, characters: Tensor) -> Tensor:
         """Map ``characters (form, character)``, 0 = padding, to ``(form, output_size)``."""
+        if self._by_table(characters):
+            return largest_sums(characters, self._table(), self.filters.bias)
         x = self.dropout(self.embedding(characters))  # (form, character, embedding)
         side = self.width // 2
         x = functional.pad(x, (0, 0, side, side))
@@ -65,6 +68,22 @@ class CharacterCNN(nn.Module):
         scores: Tensor = self.filters(windows)  # (form, character, filter)
         scores = scores.masked_fill((characters == 0).unsqueeze(-1), torch.finfo(scores.dtype).min)
         return scores.amax(1)
+
+    def _by_table(self, characters: Tensor) -> bool:
+        """Say whether characters may go through the filters each once, and whether that is less."""
+        weight = self.embedding.weight
+        return (
+            not (self.training and self.dropout.p)  # which is drawn for each occurrence
+            and weight.device.type == "cpu"  # on a GPU sums by index have no fixed order
+            and weight.shape[0] <= characters.numel()
+        )
+
+    def _table(self) -> Tensor:
+        """What each character adds to each filter at each place of the window."""
+        with torch.autocast("cpu", enabled=False):
+            filters = self.filters.weight.view(self.output_size, self.width, -1)
+            table = self.embedding.weight @ filters.flatten(0, 1).t()  # (character, filter * width)
+        return table.view(-1, self.output_size, self.width).transpose(1, 2)
 
 
 class CharacterLSTM(nn.Module):
@@ -191,15 +210,48 @@ class WordEmbedder(nn.Module):
             ``(batch, time, output_size)``.
         """
         parts = [self.words(source)]
-        by_form: list[Tensor] = []
-        if self.characters is not None:
-            rows = characters.shape[0]
-            spare = -rows % _ROWS if characters.device.type == "cpu" else 0
-            padded = functional.pad(characters, (0, 0, 0, spare))
-            by_form.append(self.characters(padded)[:rows])  # (form, character_size)
-        if self.casing is not None:
-            by_form.append(self.casing(casing))
+        by_form = self._written(characters, casing)
         if by_form:
             parts.append(functional.embedding(forms, torch.cat(by_form, -1)))
         parts.extend(embedding(ids) for embedding, ids in zip(self.features, features, strict=True))
         return torch.cat(parts, -1)  # (batch, time, output_size)
+
+    def of_forms(self, words: Tensor, characters: Tensor, casing: Tensor) -> Tensor:
+        """Embed word forms by themselves, for :meth:`look_up`.
+
+        Args:
+            words: ``(form,)`` ids.
+            characters: ``(form, character)`` ids.
+            casing: ``(form,)``.
+
+        Returns:
+            ``(form, dim)``: all of their embedding but for feature columns.
+        """
+        return torch.cat([self.words(words), *self._written(characters, casing)], -1)
+
+    def look_up(self, vectors: Tensor, forms: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
+        """Embed a batch whose word forms are embedded already; equal to calling the module.
+
+        Args:
+            vectors: ``(form, dim)`` of :meth:`of_forms`.
+            forms: ``(batch, time)``, for every token its row among them.
+            features: one ``(batch, time)`` tensor for each feature column.
+
+        Returns:
+            ``(batch, time, output_size)``.
+        """
+        x = functional.embedding(forms, vectors)
+        parts = [embedding(ids) for embedding, ids in zip(self.features, features, strict=True)]
+        return torch.cat([x, *parts], -1) if parts else x
+
+    def _written(self, characters: Tensor, casing: Tensor) -> list[Tensor]:
+        """What the characters and the casing of word forms become, each ``(form, size)``."""
+        parts: list[Tensor] = []
+        if self.characters is not None:
+            rows = characters.shape[0]
+            spare = -rows % _ROWS if characters.device.type == "cpu" else 0
+            padded = functional.pad(characters, (0, 0, 0, spare))
+            parts.append(self.characters(padded)[:rows])  # (form, character_size)
+        if self.casing is not None:
+            parts.append(self.casing(casing))
+        return parts

@@ -150,5 +150,7 @@ def clip_gradients_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     if not values:
         return torch.zeros(())
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
-    torch._foreach_mul_(values, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    # On a GPU the host would have to wait to learn whether there is anything to do.
+    if norm.device.type != "cpu" or not norm.item() <= max_norm:
+        torch._foreach_mul_(values, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm

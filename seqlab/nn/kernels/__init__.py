@@ -1,17 +1,19 @@
-"""GPU kernels, and the one switch that says whether they are used: ``SEQLAB_KERNELS``.
+"""Kernels of our own, and the one switch that says which are used: ``SEQLAB_KERNELS``.
 
 ==========  =====================================================================================
 value       meaning
 ==========  =====================================================================================
-``auto``    Triton kernels for tensors on an NVIDIA GPU that can run them, else plain PyTorch
+``auto``    the same as unset: compiled C++ for tensors on a CPU, where there is a compiler or a
+            library that it has built, else plain PyTorch, with one line on stderr that says why
+``native``  as ``auto``, but an error where the compiled kernels cannot be had
 ``triton``  Triton kernels wherever there is one for the layer; an error where they cannot run
 ``plain``   plain PyTorch everywhere
 ==========  =====================================================================================
 
-Unset means ``plain`` for as long as the Triton kernels have not run on a GPU: so far they were
-checked in Triton's interpreter alone, and `benchmarks/gpu_cells.py` is what checks and times them.
-With ``TRITON_INTERPRET=1`` (read by Triton when it is imported), ``triton`` also runs on a CPU,
-slowly, in that interpreter: that is how the tests do without a GPU.
+On a GPU ``auto`` and ``native`` mean plain PyTorch for as long as the Triton kernels have not run
+on one: so far they were checked in Triton's interpreter alone, and `benchmarks/gpu_cells.py` is
+what checks and times them. With ``TRITON_INTERPRET=1`` (read by Triton when it is imported),
+``triton`` also runs on a CPU, slowly, in that interpreter: that is how the tests do without a GPU.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ import torch
 from torch import Tensor
 
 from seqlab.errors import UsageError, nearest
+from seqlab.nn.kernels import library
 
 VARIABLE = "SEQLAB_KERNELS"
-Choice = Literal["auto", "triton", "plain"]
-Kernels = Literal["triton", "plain"]
+Choice = Literal["auto", "native", "triton", "plain"]
+_CHOICES = get_args(Choice)
+Kernels = Literal["native", "triton", "plain"]
 OLDEST = (8, 0)  # compute capability of Ampere, the first GPUs that multiply TF32 and bfloat16
 
 
@@ -39,19 +43,32 @@ def chosen(x: Tensor) -> Kernels:
         x: the tensor.
 
     Raises:
-        UsageError: the switch has a wrong value, or asks for Triton where that cannot run.
+        UsageError: the switch has a wrong value, or asks for kernels that cannot run here.
 
     Example:
-        >>> chosen(torch.zeros(1))
+        >>> chosen(torch.zeros(1, device="meta"))
         'plain'
     """
     switch = wanted()
-    if switch == "plain" or (switch == "auto" and x.device.type != "cuda"):
+    if switch == "triton":
+        problem = obstacle(x.device)
+        if problem:
+            raise UsageError(f"{VARIABLE} is triton, but {problem}: set it to auto or plain.")
+        return "triton"
+    if switch == "plain" or not x.is_cpu:
         return "plain"
-    problem = obstacle(x.device)
-    if problem and switch == "triton":
-        raise UsageError(f"{VARIABLE} is triton, but {problem}: set it to auto or plain.")
-    return "plain" if problem else "triton"
+    problem = library.obstacle()
+    if problem is None:
+        return "native"
+    if switch == "native":
+        raise UsageError(
+            f"{VARIABLE} is native, but {problem}: install g++, or set it to auto or plain."
+        )
+    library.say(
+        f"{problem}, so plain PyTorch computes, which is slower: install g++, or set "
+        f"{VARIABLE}=plain to hear no more of it."
+    )
+    return "plain"
 
 
 def wanted() -> Choice:
@@ -60,11 +77,11 @@ def wanted() -> Choice:
     Raises:
         UsageError: it has a wrong value.
     """
-    value = os.environ.get(VARIABLE) or "plain"
-    if value not in get_args(Choice):
+    value = os.environ.get(VARIABLE) or "auto"
+    if value not in _CHOICES:
         raise UsageError(
-            f"{VARIABLE} is {value!r}: set it to auto, triton or plain."
-            f"{nearest(value, get_args(Choice))}"
+            f"{VARIABLE} is {value!r}: set it to auto, native, triton or plain."
+            f"{nearest(value, _CHOICES)}"
         )
     return cast(Choice, value)
 
