@@ -13,6 +13,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from torch import Tensor
 
 from seqlab.batch import Batch
 from seqlab.bundle import find_bundle, save_bundle
@@ -54,7 +55,7 @@ class RunKeeper(Checkpoint):
         self.best_epoch = -1
         self.tokens = 0
         self.seconds = 0.0
-        self._epoch_tokens = 0
+        self._epoch_tokens: int | Tensor = 0  # on the device while an epoch runs
         self._epoch_seconds = 0.0
         self._started = 0.0
 
@@ -117,8 +118,8 @@ class RunKeeper(Checkpoint):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Count tokens."""
-        self._epoch_tokens += int(batch.lengths.sum())
+        """Count tokens, without waiting for a GPU."""
+        self._epoch_tokens = batch.lengths.sum() + self._epoch_tokens
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Stop the clock: validation is no training."""
@@ -133,6 +134,7 @@ class RunKeeper(Checkpoint):
     ) -> None:
         """Write history, bundle and checkpoint."""
         assert isinstance(pl_module, SequenceModel)
+        self._epoch_tokens = int(self._epoch_tokens)  # a GPU is done with the epoch after this
         self._epoch_seconds += time.perf_counter() - self._started
         self.tokens += self._epoch_tokens
         self.seconds += self._epoch_seconds

@@ -1,8 +1,8 @@
 """Convolution over the characters of words by table, and the largest value of each filter.
 
 A convolution is linear in the embedding of each character. So every character of the alphabet goes
-through every place of the filters once, and what a window adds up to is a sum of rows of that table.
-In the backward pass only the largest window of each filter matters, and that alone is looked at.
+through every place of the filters once, and a window adds up to a sum of rows of that table. In the
+backward pass only the largest window of each filter matters, and that alone is looked at.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The compiled twin of `seqlab.nn.characters`: sums over windows of characters, and their gradient."""
+"""The compiled twin of `seqlab.nn.characters`: largest sums over windows, and their gradient."""
 
 from __future__ import annotations
 
