@@ -123,9 +123,12 @@ def write_table(check: bool) -> int:
     return write_between(BEGIN, END, table(), "benchmarks/recipes.py", check)
 
 
-def write_between(begin: str, end: str, made: str, script: str, check: bool) -> int:
-    """Put a table between two marks of recipes/README.md, or only say whether it stands there."""
-    text = README.read_text(encoding="utf-8")
+def write_between(
+    begin: str, end: str, made: str, script: str, check: bool, page: Path | None = None
+) -> int:
+    """Put a table between two marks of a page, or only say whether it stands there."""
+    page = page or README
+    text = page.read_text(encoding="utf-8")
     head, rest = text.split(begin)
     fresh = f"{head}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}"
     if check:
@@ -133,10 +136,11 @@ def write_between(begin: str, end: str, made: str, script: str, check: bool) -> 
         print(
             "the table fits the results"
             if same
-            else f"recipes/README.md disagrees with the results: run `python {script} table`"
+            else f"{page.parent.name}/{page.name} disagrees with the results: "
+            f"run `python {script} table`"
         )
         return 0 if same else 1
-    README.write_text(fresh, encoding="utf-8")
+    page.write_text(fresh, encoding="utf-8")
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ class Batch:
             label that a text has. ``None`` if there is none.
         rows: ``(batch,)`` int64, which rows of the corpus these are.
         gold: the tags or labels of each row as strings, for scoring; ``None`` in training.
+        vectors: ``(form, dim)``, what the model's embedder makes of every form, where that was
+            computed before; ``None`` where it is to be.
+        sums: of the first of these vectors; see :meth:`seqlab.nn.encoders.RecurrentEncoder.sums`.
     """
 
     source: Tensor
@@ -50,6 +54,8 @@ class Batch:
     target: Tensor | None = None
     rows: Tensor | None = None
     gold: list[list[str]] | None = None
+    vectors: Tensor | None = None
+    sums: Tensor | None = None
 
     @property
     def mask(self) -> Tensor:
@@ -68,17 +74,110 @@ def casing_of(word: str) -> int:
         >>> [casing_of(w) for w in ["dog", "Dog", "DOG", "iDog", "42", "B2B", "..."]]
         [1, 2, 3, 4, 5, 6, 7]
     """
-    if word.isdigit():
-        return 5
-    if any(c.isdigit() for c in word):
-        return 6
+    if not word.isalpha():  # letters alone are the common case, and hold no digit
+        if word.isdigit():
+            return 5
+        if any(map(str.isdigit, word)):
+            return 6
     if word.islower():
         return 1
     if word.isupper():
         return 3 if len(word) > 1 else 2
-    if word[:1].isupper() and not any(c.isupper() for c in word[1:]):
+    if word[:1].isupper() and not any(map(str.isupper, word[1:])):
         return 2
-    return 4 if any(c.isalpha() for c in word) else 7
+    return 4 if any(map(str.isalpha, word)) else 7
+
+
+@dataclass
+class Forms:
+    """Distinct word forms, of which sequences are put together.
+
+    Attributes:
+        words: ``(form,)`` int64, ids of their words.
+        characters: ``(form, character)`` int64, ids of their characters; 0 is padding.
+        casing: ``(form,)`` int64, how they are written.
+        repeated: how many of the first forms come up more than once.
+        vectors: ``(form, dim)``, what a model makes of a form by itself, once that is known.
+        sums: what the model's encoder makes of the vectors of some of the first forms, once that is
+            known and if it can use it.
+    """
+
+    words: Tensor
+    characters: Tensor
+    casing: Tensor
+    repeated: int = 0
+    vectors: Tensor | None = None
+    sums: Tensor | None = None
+
+    def batch(
+        self,
+        places: Ints,
+        lengths: Sequence[int] | Ints,
+        features: Sequence[Ints] = (),
+        target: Ints | None = None,
+    ) -> Batch:
+        """Put sequences together, all tokens given end to end.
+
+        Args:
+            places: ``(token,)`` which form each token has, sequence after sequence.
+            lengths: ``(batch,)`` how many tokens each sequence has.
+            features: for each feature column ``(token,)`` ids.
+            target: ``(token,)`` ids of tags, or None.
+
+        Returns:
+            a batch padded to its longest sequence.
+        """
+        sizes = np.asarray(lengths, np.int64)
+        mask = np.arange(int(sizes.max(initial=0)))[None, :] < sizes[:, None]
+
+        def padded(flat: Ints, filler: int) -> Tensor:
+            table = np.full(mask.shape, filler, np.int64)  # (batch, time)
+            table[mask] = flat
+            return torch.from_numpy(table)
+
+        return Batch(
+            source=padded(self.words.numpy()[places], PADDING_ID),
+            lengths=torch.from_numpy(sizes),
+            forms=padded(places, 0),
+            characters=self.characters,
+            casing=self.casing,
+            features=tuple(padded(feature, PADDING_ID) for feature in features),
+            target=None if target is None else padded(target, -1),
+            vectors=self.vectors,
+            sums=self.sums,
+        )
+
+
+class _Rows(dict[str, int]):
+    """Gives every new key the next number."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = row = len(self)
+        return row
+
+
+class _Letters:
+    """The ids of characters by their code points, each looked up when it is first met."""
+
+    def __init__(self, vocab: Vocabulary) -> None:
+        self._vocab = vocab
+        self._ids = np.full(256, -1, np.int32)  # by code point
+
+    def ids(self, text: str) -> NDArray[np.int32]:
+        """Return the id of every character of a text."""
+        encoded = text.encode("utf-32-le", "surrogatepass")
+        points: NDArray[np.uint32] = np.frombuffer(encoded, "<u4")
+        largest = int(points.max(initial=0))
+        if largest >= len(self._ids):
+            longer = np.full(2 * largest, -1, np.int32)
+            longer[: len(self._ids)] = self._ids
+            self._ids = longer
+        found = self._ids[points]
+        if (found < 0).any():
+            for point in np.unique(points[found < 0]).tolist():
+                self._ids[point] = self._vocab.id(chr(point))
+            found = self._ids[points]
+        return found
 
 
 class FormTable:
@@ -95,17 +194,19 @@ class FormTable:
     def __init__(self, vocab: Vocabulary, bound: int | None = None) -> None:
         self.vocab = vocab
         self.bound = bound
+        self._letters = None if vocab.characters is None else _Letters(vocab.characters)
         self._clear()
 
     def _clear(self) -> None:
-        self._index: dict[str, int] = {}
+        self._index = _Rows()
+        self._spelt = 0  # of how many forms the rest is known
         self._words = np.zeros(1024, np.int64)
         self._casing = np.zeros(1024, np.int64)
         self._width = np.zeros(1024, np.int64)
         self._spelling = np.zeros((1024, 16), np.int32)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return self._spelt
 
     @property
     def words(self) -> Ints:
@@ -114,7 +215,7 @@ class FormTable:
 
     def make_room(self) -> None:
         """Forget all forms once the bound is passed; this voids the indices given out before."""
-        if self.bound is not None and len(self._index) > self.bound:
+        if self.bound is not None and len(self) > self.bound:
             self._clear()
 
     def index(self, words: Sequence[str]) -> Ints:
@@ -126,28 +227,39 @@ class FormTable:
         Returns:
             ``(len(words),)`` int64.
         """
-        found = self._index
-        rows = np.empty(len(words), np.int64)
-        for i, word in enumerate(words):
-            row = found.get(word)
-            rows[i] = self._add(word) if row is None else row
+        rows = np.fromiter(map(self._index.__getitem__, words), np.int64, len(words))
+        if len(self._index) > self._spelt:
+            self._spell()
         return rows
 
-    def _add(self, word: str) -> int:
-        row = len(self._index)
-        if row == len(self._words):
-            self._grow(rows=2 * row)
-        letters = word if len(word) <= 2 * _EDGE else word[:_EDGE] + word[-_EDGE:]
-        if len(letters) > self._spelling.shape[1]:
-            self._grow(width=len(letters))
-        self._words[row] = self.vocab.id(word)
-        self._casing[row] = casing_of(word)
-        if self.vocab.characters is not None:
-            ids = self.vocab.characters.encode(letters)
-            self._spelling[row, : len(ids)] = ids
-            self._width[row] = len(ids)
-        self._index[word] = row
-        return row
+    def _spell(self) -> None:
+        """Note what is to be known of the forms that are new, or forget them if that fails."""
+        first, last = self._spelt, len(self._index)
+        new = list(islice(reversed(self._index), last - first))[::-1]
+        try:
+            self._note(new, first, last)
+        except BaseException:
+            for word in reversed(new):
+                del self._index[word]
+            raise
+        self._spelt = last
+
+    def _note(self, new: list[str], first: int, last: int) -> None:
+        while last > len(self._words):
+            self._grow(rows=2 * len(self._words))
+        self._words[first:last] = self.vocab.encode(new)
+        self._casing[first:last] = list(map(casing_of, new))
+        if self._letters is None:
+            return
+        letters = [w if len(w) <= 2 * _EDGE else w[:_EDGE] + w[-_EDGE:] for w in new]
+        widths = np.fromiter(map(len, letters), np.int64, len(new))
+        longest = int(widths.max())
+        if longest > self._spelling.shape[1]:
+            self._grow(width=longest)
+        inside = np.arange(longest) < widths[:, None]  # (form, character)
+        self._spelling[first:last] = 0  # an interrupt may have left something
+        self._spelling[first:last, :longest][inside] = self._letters.ids("".join(letters))
+        self._width[first:last] = widths
 
     def _grow(self, rows: int | None = None, width: int | None = None) -> None:
         rows = rows or len(self._words)
@@ -155,11 +267,36 @@ class FormTable:
         spelling = np.zeros((rows, width), np.int32)
         spelling[: self._spelling.shape[0], : self._spelling.shape[1]] = self._spelling
         self._spelling = spelling
-        for name in ("_words", "_casing", "_width"):
+        for name in ("_width", "_casing", "_words"):  # last what says how many rows there are
             old = getattr(self, name)
             new = np.zeros(rows, np.int64)
             new[: len(old)] = old
             setattr(self, name, new)
+
+    def forms(self, rows: Ints, often: bool = False) -> tuple[Forms, Ints]:
+        """Pick out the distinct forms of some tokens.
+
+        Args:
+            rows: ``(token,)`` rows from :meth:`index`.
+            often: put those first that come up most often, and count those that come up again.
+
+        Returns:
+            the forms, and ``(token,)`` which of them each token has.
+        """
+        distinct, places, counts = np.unique(rows, return_inverse=True, return_counts=True)
+        if often:
+            order = np.argsort(-counts, kind="stable")
+            rank = np.empty_like(order)
+            rank[order] = np.arange(len(order))
+            distinct, places = distinct[order], rank[places]
+        width = max(1, int(self._width[distinct].max(initial=1)))
+        found = Forms(
+            torch.from_numpy(self._words[distinct]),
+            torch.from_numpy(self._spelling[distinct, :width].astype(np.int64)),
+            torch.from_numpy(self._casing[distinct]),
+            int((counts > 1).sum()) if often else 0,
+        )
+        return found, places.reshape(-1)
 
     def batch(
         self,
@@ -168,33 +305,6 @@ class FormTable:
         features: Sequence[Ints] = (),
         target: Ints | None = None,
     ) -> Batch:
-        """Put sequences together, all tokens given end to end.
-
-        Args:
-            rows: ``(token,)`` rows from :meth:`index`, sequence after sequence.
-            lengths: ``(batch,)`` how many tokens each sequence has.
-            features: for each feature column ``(token,)`` ids.
-            target: ``(token,)`` ids of tags, or None.
-
-        Returns:
-            a batch padded to its longest sequence.
-        """
-        sizes = np.asarray(lengths, np.int64)
-        mask = np.arange(int(sizes.max(initial=0)))[None, :] < sizes[:, None]
-        distinct, local = np.unique(rows, return_inverse=True)
-        width = max(1, int(self._width[distinct].max(initial=1)))
-
-        def padded(flat: Ints, filler: int) -> Tensor:
-            table = np.full(mask.shape, filler, np.int64)  # (batch, time)
-            table[mask] = flat
-            return torch.from_numpy(table)
-
-        return Batch(
-            source=padded(self._words[rows], PADDING_ID),
-            lengths=torch.from_numpy(sizes),
-            forms=padded(local.reshape(-1), 0),
-            characters=torch.from_numpy(self._spelling[distinct, :width].astype(np.int64)),
-            casing=torch.from_numpy(self._casing[distinct]),
-            features=tuple(padded(feature, PADDING_ID) for feature in features),
-            target=None if target is None else padded(target, -1),
-        )
+        """Put sequences together from rows of :meth:`index`; see :meth:`Forms.batch`."""
+        forms, places = self.forms(rows)
+        return forms.batch(places, lengths, features, target)

@@ -45,6 +45,7 @@ class Confidence:
         self._merge = self._closed and vocab.written in ("iob1", "iob2")
         groups = dict.fromkeys(self._group(tag) for tag in vocab.tokens)
         self._columns = {group: column for column, group in enumerate(groups)}
+        self._column_of: dict[str, int] = {}  # by tag, as they come
         # One more column, of zeros, is for repaired tags that the model itself can never give.
         self._members = torch.zeros(len(vocab), len(groups) + 1)  # (tag, group)
         for tag, tag_id in self._ids.items():
@@ -55,6 +56,14 @@ class Confidence:
             return tag
         prefix, label = split_tag(tag)
         return f"{_PLACES.get(prefix, prefix)}-{label}"
+
+    def _column(self, tag: str) -> int:
+        """Where the probability of a tag stands in the sums by group."""
+        column = self._column_of.get(tag)
+        if column is None:
+            column = self._columns.get(self._group(tag), len(self._columns))
+            self._column_of[tag] = column
+        return column
 
     def of_tokens(self, marginals: Tensor, decoded: Sequence[Sequence[str]]) -> list[list[float]]:
         """Probability of the tag of every token.
@@ -67,8 +76,7 @@ class Confidence:
             for each sentence one number a token.
         """
         by_group = marginals @ self._members.to(marginals)  # (token, group)
-        impossible = len(self._columns)
-        columns = [self._columns.get(self._group(t), impossible) for tags in decoded for t in tags]
+        columns = [self._column(tag) for tags in decoded for tag in tags]
         index = torch.tensor(columns, device=marginals.device).unsqueeze(1)  # (token, 1)
         flat = by_group.gather(1, index).squeeze(1).clamp(0.0, 1.0).tolist()
         ends = list(accumulate(map(len, decoded)))

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeGuard, TypeVar, overload
 
 import numpy as np
 import torch
 
-from seqlab.batch import Batch, FormTable, Ints
+from seqlab.batch import Batch, Forms, FormTable, Ints
 from seqlab.errors import SeqlabError
 from seqlab.labelled import Labelled, Labelling
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
 from seqlab.models.tokens import TokenModel
+from seqlab.nn.precision import Precision, check_precision, using
 from seqlab.sentence import Sentence, check_sentence, sentence_of
 from seqlab.tagged import Tagged, TaggedSpan, Tagging
 
@@ -30,6 +32,7 @@ _BATCHES_AHEAD = 16  # how many batches of tokens are read before the first of t
 _FORMS_KEPT = 200_000  # word forms whose spelling is remembered from batch to batch
 
 Result = TypeVar("Result")
+Data = TypeVar("Data", Batch, Forms)
 
 
 class Task(Protocol[Result]):
@@ -56,14 +59,19 @@ class Pipeline(Generic[Result]):
             document is a batch of its own.
         confidence: give the probabilities of tags and spans, which takes a little longer, or those
             of labels.
+        precision: ``exact`` (float32), or ``fast``: matrix products in bfloat16 (see
+            :mod:`seqlab.nn.precision`); then a text's numbers may also depend a little on its
+            batch.
 
     Attributes:
         model: the model.
         device: the device it is on.
         confidence: as given; may be changed between calls.
+        precision: likewise.
 
     Raises:
-        SeqlabError: the device is not there, or the tags are in a scheme that models do not use.
+        SeqlabError: the device is not there, the precision is unknown, or the tags are in a scheme
+            that models do not use.
         TypeError: the model is neither a tagger nor a classifier.
     """
 
@@ -75,6 +83,7 @@ class Pipeline(Generic[Result]):
         device: str = "auto",
         tokens_per_batch: int = 4096,
         confidence: bool = True,
+        precision: Precision = "exact",
     ) -> None: ...
 
     @overload
@@ -85,6 +94,7 @@ class Pipeline(Generic[Result]):
         device: str = "auto",
         tokens_per_batch: int = 4096,
         confidence: bool = True,
+        precision: Precision = "exact",
     ) -> None: ...
 
     @overload
@@ -95,6 +105,7 @@ class Pipeline(Generic[Result]):
         device: str = "auto",
         tokens_per_batch: int = 4096,
         confidence: bool = True,
+        precision: Precision = "exact",
     ) -> None: ...
 
     def __init__(
@@ -104,7 +115,9 @@ class Pipeline(Generic[Result]):
         device: str = "auto",
         tokens_per_batch: int = 4096,
         confidence: bool = True,
+        precision: Precision = "exact",
     ) -> None:
+        check_precision(precision, "precision")
         if tokens_per_batch < 1:
             raise ValueError(f"tokens_per_batch must be at least 1, not {tokens_per_batch}.")
         self._task: Task[Result] = _task_of(model)
@@ -112,6 +125,7 @@ class Pipeline(Generic[Result]):
         self.model = model.to(self.device).eval()
         self.tokens_per_batch = tokens_per_batch
         self.confidence = confidence
+        self.precision: Precision = precision
         self._forms = FormTable(model.source_vocab, bound=_FORMS_KEPT)
         self._lock = threading.Lock()  # for the table of forms alone, never held in the model
 
@@ -168,16 +182,7 @@ class Pipeline(Generic[Result]):
             TypeError: an input is no :class:`Sentence`, or a word no string.
         """
         for chunk in self._chunks(inputs):
-            results: dict[int, Result] = {}
-            for rows in self._plan([len(sentence.tokens) for sentence in chunk]):
-                found = self._read([chunk[row] for row in rows])
-                results.update(zip(rows, found, strict=True))
-            for row, sentence in enumerate(chunk):
-                yield (
-                    results[row]
-                    if row in results
-                    else self._task.of_nothing(sentence, self.confidence)
-                )
+            yield from self._answers(chunk)
 
     def _chunks(self, inputs: Iterable[Sentence]) -> Iterator[list[Sentence]]:
         features = list(self.model.source_vocab.features)
@@ -193,35 +198,68 @@ class Pipeline(Generic[Result]):
         if chunk:
             yield chunk
 
-    def _plan(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Put sentences of like length into batches; those without tokens are left out."""
-        rows: list[int] = []
-        for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if rows and (len(rows) + 1) * lengths[row] > self.tokens_per_batch:
-                yield rows
-                rows = []
-            if lengths[row]:
-                rows.append(row)
-        if rows:
-            yield rows
+    @torch.inference_mode()
+    def _answers(self, chunk: Sequence[Sentence]) -> list[Result]:
+        """Answer sentences; what depends on a word form alone is computed once for all of them."""
+        order = sorted(range(len(chunk)), key=lambda row: len(chunk[row].tokens))
+        ranked = [chunk[row] for row in order]
+        lengths = np.fromiter((len(s.tokens) for s in ranked), np.int64, len(ranked))
+        first = int((lengths == 0).sum())  # those that have tokens
+        found = [self._task.of_nothing(s, self.confidence) for s in ranked[:first]]
+        if first < len(ranked):
+            with using(self.precision, self.device):
+                for batch, some in self._batches(ranked[first:], lengths[first:]):
+                    found += self._task.of_batch(batch, some, self.confidence)
+        results = dict(zip(order, found, strict=True))
+        return [results[row] for row in range(len(chunk))]
 
-    def batch(self, sentences: Sequence[Sentence]) -> Batch:
-        """Put sentences that have tokens together, on the device of the model."""
+    def _batches(
+        self, sentences: Sequence[Sentence], lengths: Ints
+    ) -> Iterator[tuple[Batch, Sequence[Sentence]]]:
+        """Put sentences, ordered by length and none empty, into batches of like length."""
+        forms, places, features = self._looked_up(sentences)
+        words = forms.words  # stay on the CPU, where batches are put together
+        forms = self._moved(forms)
+        self.model.prepare(forms)
+        forms.words = words
+        ends = lengths.cumsum()
+        for part in self._plan(lengths):
+            tokens = slice(ends[part.start] - lengths[part.start], ends[part.stop - 1])
+            columns = [feature[tokens] for feature in features]
+            batch = forms.batch(places[tokens], lengths[part], columns)
+            yield self._moved(batch), sentences[part]
+
+    def _plan(self, lengths: Ints) -> Iterator[slice]:
+        """Cut sentences that are ordered by length into batches."""
+        start = 0
+        for row, longest in enumerate(lengths.tolist()):
+            if row > start and (row + 1 - start) * longest > self.tokens_per_batch:
+                yield slice(start, row)
+                start = row
+        yield slice(start, len(lengths))
+
+    def _looked_up(self, sentences: Sequence[Sentence]) -> tuple[Forms, Ints, list[Ints]]:
+        """Look words and features up: distinct forms, which of them each token has, features."""
         vocab = self.model.source_vocab
         features: list[Ints] = [
             np.array([i for s in sentences for i in column.encode(s.features[name])], np.int64)
             for name, column in vocab.features.items()
         ]
+        words = list(chain.from_iterable(s.tokens for s in sentences))
         with self._lock:
             self._forms.make_room()
-            rows = self._forms.index([token for s in sentences for token in s.tokens])
-            batch = self._forms.batch(rows, [len(s.tokens) for s in sentences], features)
-        moved: Batch = self.model.transfer_batch_to_device(batch, self.device, 0)
+            return *self._forms.forms(self._forms.index(words), often=True), features
+
+    def _moved(self, data: Data) -> Data:
+        if self.device.type == "cpu":
+            return data
+        moved: Data = self.model.transfer_batch_to_device(data, self.device, 0)
         return moved
 
-    @torch.inference_mode()
-    def _read(self, sentences: Sequence[Sentence]) -> list[Result]:
-        return self._task.of_batch(self.batch(sentences), sentences, self.confidence)
+    def batch(self, sentences: Sequence[Sentence]) -> Batch:
+        """Put sentences that have tokens together, on the device of the model."""
+        forms, places, features = self._looked_up(sentences)
+        return self._moved(forms.batch(places, [len(s.tokens) for s in sentences], features))
 
 
 def is_served(model: object) -> TypeGuard[Tagger | Classifier]:

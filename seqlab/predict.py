@@ -23,6 +23,7 @@ from seqlab.reading import Reader
 
 if TYPE_CHECKING:
     from seqlab.labelled import Labelled
+    from seqlab.nn.precision import Precision
     from seqlab.pipeline import Pipeline
 
 _PROGRESS_EVERY = 0.5  # seconds
@@ -52,6 +53,7 @@ class Options:
         lines: whether each line of the input is a text, whatever it looks like.
         device: where the model runs.
         confidence: whether probabilities are wanted.
+        precision: ``exact`` or ``fast``.
         explain: whether the attention weight of every word is wanted.
         trust: whether the model may name classes of other packages.
     """
@@ -65,6 +67,7 @@ class Options:
     lines: bool
     device: str
     confidence: bool
+    precision: Precision
     explain: bool
     trust: bool
 
@@ -87,6 +90,7 @@ def run(argv: Sequence[str], load: Load | None = None) -> int:
     load = load or partial(_load, trust=options.trust)
     pipeline = load(options.model, device=options.device)
     pipeline.confidence = options.confidence
+    pipeline.precision = options.precision
     whole = _is_classifier(pipeline)
     written = _writer(pipeline, options)
     reader = Reader(pipeline, options.columns, options.lines, whole, dirt := Dirt())
@@ -230,6 +234,13 @@ def _parser() -> Parser:
     add("--device", default="auto", help="auto (default), cpu, or cuda")
     add("--no-confidence", action="store_true", help="leave probabilities out; a little faster")
     add(
+        "--precision",
+        choices=["exact", "fast"],
+        default="exact",
+        help="exact: float32 (default); fast: matrix products in bfloat16, for a GPU, or for a CPU "
+        "that has them but no compiled kernels, as these compute in float32 and are faster",
+    )
+    add(
         "--trust",
         action="store_true",
         help="allow the model to name classes of other packages, which runs their code",
@@ -279,6 +290,7 @@ def parse(argv: Sequence[str]) -> Options:
         lines=given.lines,
         device=given.device,
         confidence=not given.no_confidence,
+        precision=given.precision,
         explain=given.explain,
         trust=given.trust,
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _GAP = "  "  # before each word
 _PART = "|"  # between several labels
+_BREAK = re.compile(r"[\t\n\r]")
 
 
 def as_text(result: Tagged | Labelled, number: int) -> bytes:
@@ -46,14 +47,14 @@ def as_conll(tagged: Tagged, number: int) -> bytes:
     Raises:
         DataError: a token holds a tab or a line break.
     """
-    for token in tagged.tokens:
-        if re.search(r"[\t\n\r]", token):
-            raise DataError(
-                f"sentence {number}: the token {token!r} holds a tab or a line break, which "
-                "columns cannot hold; use --format jsonl."
-            )
-    lines = [f"{token}\t{tag}\n" for token, tag in zip(tagged.tokens, tagged.tags, strict=True)]
-    return _encoded("".join([*lines, "\n"]) if lines else "", tagged, number)
+    if _BREAK.search(" ".join(tagged.tokens)):
+        token = next(token for token in tagged.tokens if _BREAK.search(token))
+        raise DataError(
+            f"sentence {number}: the token {token!r} holds a tab or a line break, which columns "
+            "cannot hold; use --format jsonl."
+        )
+    lines = map("\t".join, zip(tagged.tokens, tagged.tags, strict=True))
+    return _encoded("\n".join([*lines, "", ""]) if tagged.tokens else "", tagged, number)
 
 
 def as_tsv(labelled: Labelled, number: int, confidence: bool = True) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from seqlab.errors import DataError, SeqlabError
-from seqlab.words import words_of
+from seqlab.words import places_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Sentence:
             >>> Sentence.of("It rains.").tokens
             ['It', 'rains', '.']
         """
-        words = words_of(text)
-        return cls([w.text for w in words], text=text, offsets=[(w.start, w.end) for w in words])
+        places = places_of(text)
+        return cls([text[start:end] for start, end in places], text=text, offsets=places)
 
     def placed(self) -> tuple[str, list[tuple[int, int]]]:
         """Return the text and the place of every token in it.
@@ -47,14 +47,22 @@ class Sentence:
         """
         if self.text is not None and self.offsets is not None:
             return self.text, [(start, end) for start, end in self.offsets]
-        sizes = [len(token) for token in self.tokens]
-        nexts = accumulate(size + 1 for size in sizes)
-        return " ".join(self.tokens), [
-            (after - 1 - size, after - 1) for size, after in zip(sizes, nexts, strict=True)
-        ]
+        return " ".join(self.tokens), places_of_words(self.tokens)
 
 
 Sentences = Sequence[Sentence]
+
+
+def places_of_words(words: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the place of every word in the text that joins them with spaces.
+
+    Example:
+        >>> places_of_words(["It", "rains"])
+        [(0, 2), (3, 8)]
+    """
+    sizes = [len(word) for word in words]
+    nexts = accumulate(size + 1 for size in sizes)
+    return [(after - 1 - size, after - 1) for size, after in zip(sizes, nexts, strict=True)]
 
 
 def sentence_of(item: object, number: int) -> Sentence:
@@ -93,6 +101,9 @@ def check_sentence(sentence: object, features: Sequence[str], unit: str, number:
         raise TypeError(f"input {number} is no Sentence but {type(sentence).__name__}.")
     place = f"{unit} {number}"
     _check_words(sentence.tokens, place)
+    placed = sentence.text is not None and sentence.offsets is not None
+    if not features and not placed:
+        return
     columns: dict[str, Sequence[object] | None] = {
         name: sentence.features.get(name) for name in features
     }
@@ -103,7 +114,7 @@ def check_sentence(sentence: object, features: Sequence[str], unit: str, number:
             f"the model needs the column {' and '.join(lacking)} beside the words, which "
             f"{place} lacks: give a file that has it, as in `--input FILE {options}`."
         )
-    if sentence.text is not None and sentence.offsets is not None:
+    if placed:
         columns["offsets"] = sentence.offsets
     for name, values in columns.items():
         if values is not None and len(values) != len(sentence.tokens):
@@ -116,6 +127,8 @@ def check_sentence(sentence: object, features: Sequence[str], unit: str, number:
 def _check_words(tokens: object, place: str) -> None:
     if not isinstance(tokens, list | tuple):
         raise TypeError(f"{place}: its words come as a {type(tokens).__name__}, not a list.")
+    if {str}.issuperset(map(type, tokens)) and all(tokens):
+        return
     for position, token in enumerate(tokens, 1):
         if not isinstance(token, str):
             raise TypeError(f"{place}: word {position} is a {type(token).__name__}, not a string.")

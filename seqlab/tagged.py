@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from seqlab.batch import Batch
 from seqlab.confidence import Confidence
 from seqlab.errors import SeqlabError
 from seqlab.models.tagger import Tagger
-from seqlab.sentence import Sentence, Sentences
-from seqlab.tags import Span, convert, spans_of
+from seqlab.sentence import Sentence, Sentences, places_of_words
+from seqlab.tags import OUTSIDE, Span, convert, spans_of, split_tag
+from seqlab.vocabulary import Vocabulary
 
 _SCHEMES = ("bioes", "bilou", "iob2", "none")
+# How prefixes are written in another scheme, where that depends on nothing but the tag itself.
+_PREFIXES = {
+    ("bioes", "iob2"): "BBIISBEI",
+    ("bilou", "iob2"): "BBIIUBLI",
+    ("bioes", "bilou"): "BBIISUEL",
+    ("bilou", "bioes"): "BBIIUSLE",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +48,58 @@ class TaggedSpan:
     last_token: int
 
 
+class _Source(NamedTuple):
+    """What text, places and spans of a result are made of; nothing that its holder can change.
+
+    Args:
+        tokens: the words.
+        tags: of the words, as they are written.
+        scheme: that they are written in; ``none`` where every token is a span.
+        text: as given, where ``offsets`` are.
+        offsets: as given; None where text and places follow from the words.
+        found: the spans, where they are known already.
+        sure: the confidence in each span, where it is wanted.
+    """
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+    scheme: str
+    text: str | None
+    offsets: Sequence[tuple[int, int]] | None
+    found: Sequence[Span] | None
+    sure: Sequence[float] | None
+
+    def placed(self) -> tuple[str, Sequence[tuple[int, int]]]:
+        """Work out the text and the place of every word in it."""
+        if self.text is not None and self.offsets is not None:
+            return self.text, self.offsets
+        return " ".join(self.tokens), places_of_words(self.tokens)
+
+    def spans(self) -> list[TaggedSpan]:
+        """Work out the spans."""
+        text, offsets = self.placed()
+        found = self.found
+        if self.scheme == "none":
+            found = [Span(tag, position, position + 1) for position, tag in enumerate(self.tags)]
+        elif found is None:
+            found = spans_of(self.tags, self.scheme, "conlleval")
+        chances = [None] * len(found) if self.sure is None else self.sure
+        spans = []
+        for (label, first, end), chance in zip(found, chances, strict=True):
+            start, stop = offsets[first][0], offsets[end - 1][1]
+            spans.append(TaggedSpan(text[start:stop], label, start, stop, chance, first, end - 1))
+        return spans
+
+
+class _Lazy:
+    """Room for what a result is made of."""
+
+    __slots__ = ("_source",)
+    _source: _Source
+
+
 @dataclass(frozen=True, slots=True)
-class Tagged:
+class Tagged(_Lazy):
     """A text and what the model found in it; printed, it shows the spans in the text.
 
     Args:
@@ -64,6 +122,35 @@ class Tagged:
     spans: list[TaggedSpan]
     confidences: list[float] | None
     has_spans: bool = True
+
+    @classmethod
+    def _later(
+        cls, source: _Source, tags: list[str], confidences: list[float] | None, has_spans: bool
+    ) -> Tagged:
+        """Leave text, offsets and spans out until they are asked for.
+
+        To make them takes longer than to find the tags, which are all that many ask for.
+        """
+        tagged = object.__new__(cls)
+        fill = object.__setattr__  # as the constructor of a frozen class does
+        fill(tagged, "_source", source)
+        fill(tagged, "tokens", list(source.tokens))
+        fill(tagged, "tags", tags)
+        fill(tagged, "confidences", confidences)
+        fill(tagged, "has_spans", has_spans)
+        return tagged
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "spans":
+            value: Any = self._source.spans()
+        elif name == "text":
+            value = self._source.placed()[0]
+        elif name == "offsets":
+            value = list(self._source.placed()[1])
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, name, value)
+        return value
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON data, but for ``has_spans``."""
@@ -108,7 +195,10 @@ class Tagging:
                 "with data.tag_scheme bioes or iob2."
             )
         self._model = model
-        self._sure = Confidence(model.target_vocab)
+        vocab = model.target_vocab
+        self._sure = Confidence(vocab)
+        self._written = scheme if "none" in (scheme, vocab.written) else vocab.written
+        self._rewritten = _rewritten(vocab) if self._written != scheme else None
 
     def of_batch(self, batch: Batch, sentences: Sentences, confidence: bool) -> list[Tagged]:
         """Tag a batch.
@@ -124,42 +214,55 @@ class Tagging:
         mask = batch.mask  # (batch, time)
         emissions = self._model.emissions(batch)  # (batch, time, tag)
         decoded = self._model.decode(emissions, mask)
-        scheme = self._model.target_vocab.scheme
+        if not confidence:
+            return [self._tagged(*part) for part in zip(sentences, decoded, strict=True)]
+        crf, scheme = self._model.crf, self._model.target_vocab.scheme
         found = [spans_of(tags, scheme, "conlleval") for tags in decoded]
-        surely: list[list[float]] | list[None] = [None] * len(decoded)
-        spans_surely = surely
-        if confidence:
-            crf, sure = self._model.crf, self._sure
-            surely = sure.of_tokens(crf.marginals(emissions, mask)[mask], decoded)
-            spans_surely = sure.of_spans(crf, emissions, mask, decoded, found)
-        parts = zip(sentences, decoded, found, surely, spans_surely, strict=True)
+        surely = self._sure.of_tokens(crf.marginals(emissions, mask)[mask], decoded)
+        spans_surely = self._sure.of_spans(crf, emissions, mask, decoded, found)
+        parts = zip(sentences, decoded, surely, found, spans_surely, strict=True)
         return [self._tagged(*part) for part in parts]
 
     def of_nothing(self, sentence: Sentence, confidence: bool) -> Tagged:
         """Answer a sentence that has no token, which no model can read."""
-        certain: list[float] | None = [] if confidence else None
-        return self._tagged(sentence, [], [], certain, certain)
+        return self._tagged(sentence, [], [] if confidence else None)
 
     def _tagged(
         self,
         sentence: Sentence,
         tags: list[str],
-        found: Sequence[Span],
-        surely: list[float] | None,
-        spans_surely: list[float] | None,
+        surely: list[float] | None = None,
+        found: Sequence[Span] | None = None,
+        spans_surely: Sequence[float] | None = None,
     ) -> Tagged:
-        text, offsets = sentence.placed()
-        vocab = self._model.target_vocab
+        if self._rewritten is not None:
+            tags = list(map(self._rewritten.__getitem__, tags))
+        elif self._written != self._model.target_vocab.scheme:
+            tags = convert(tags, self._model.target_vocab.scheme, self._written)
+        text = offsets = None
+        if sentence.text is not None and sentence.offsets is not None:
+            text = sentence.text
+            # Copied, as the caller may change them; those that are tuples stay the same ones.
+            offsets = cast("list[tuple[int, int]]", list(map(tuple, sentence.offsets)))
         if not self._model.has_spans:
-            found = [Span(tag, position, position + 1) for position, tag in enumerate(tags)]
-            spans_surely = surely
-        elif vocab.written not in ("none", vocab.scheme):
-            tags = convert(tags, vocab.scheme, vocab.written)
-        spans = []
-        for number, (label, first, end) in enumerate(found):
-            start, stop = offsets[first][0], offsets[end - 1][1]
-            sure = None if spans_surely is None else spans_surely[number]
-            spans.append(TaggedSpan(text[start:stop], label, start, stop, sure, first, end - 1))
-        return Tagged(
-            text, list(sentence.tokens), offsets, tags, spans, surely, self._model.has_spans
+            spans_surely = None if surely is None else tuple(surely)
+        source = _Source(
+            tuple(sentence.tokens), tuple(tags), self._written, text, offsets, found, spans_surely
         )
+        return Tagged._later(source, tags, surely, self._model.has_spans)
+
+
+def _rewritten(vocab: Vocabulary) -> dict[str, str] | None:
+    """How every tag is written in the corpus, or None where that depends on the tags beside it."""
+    pairs = _PREFIXES.get((vocab.scheme, vocab.written))
+    if pairs is None:
+        return None
+    parts = [split_tag(tag) for tag in vocab.tokens if tag != OUTSIDE]
+    if not {prefix for prefix, _ in parts} <= set(pairs[::2]):
+        return None
+    tags = {
+        f"{own}-{label}": f"{theirs}-{label}"
+        for own, theirs in zip(pairs[::2], pairs[1::2], strict=True)
+        for _, label in parts
+    }
+    return {OUTSIDE: OUTSIDE} | tags

@@ -127,7 +127,7 @@ class Vocabulary:
         """
         key = token.lower() if self.lowercase else token
         found = self._ids.get(key)
-        if found is None and self.zero_digits:
+        if found is None and self.zero_digits and not key.isalpha():
             found = self._ids.get(_DIGIT.sub("0", key))
         if found is not None:
             return found
@@ -136,15 +136,23 @@ class Vocabulary:
                 f"{token!r} is not in the vocabulary of {len(self.tokens)} labels."
                 f"{nearest(token, self.tokens)}"
             )
+        if self.unknown == 1:
+            return int(self.padding)
         spread = zlib.crc32(key.encode("utf-8", "surrogatepass")) % self.unknown
         return int(self.padding) + spread
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
         """Return the ids of several tokens, in order; see :meth:`id`."""
-        return [self.id(token) for token in tokens]
+        tokens = list(tokens)
+        keys = map(str.lower, tokens) if self.lowercase else tokens
+        found = map(self._ids.get, keys)
+        return [self.id(token) if i is None else i for token, i in zip(tokens, found, strict=True)]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Return the tokens of ids; padding and unknown rows become ``<pad>`` and ``<unk>``."""
+        ids = ids if isinstance(ids, list) else list(ids)
+        if not self._first and min(ids, default=0) >= 0:  # the common case, tags
+            return list(map(self.tokens.__getitem__, ids))
         return [
             self.tokens[i - self._first]
             if i >= self._first

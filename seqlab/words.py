@@ -54,8 +54,17 @@ _EMOJI = f"[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3|{_PICTURE}(?:\u200d
 _LONE_CLITIC = r"['’](?i:s|re|ve|ll|d|m)(?![\w'’])"
 _RUN = r"\.{2,}|-{2,}|[!?]+|=+|\*+|~+|''|``"
 
+# Most words, found before anything else is tried: ASCII letters and digits before white space,
+# letters before a mark that joins nothing, and such marks before white space. None of the patterns
+# below reads these in another way.
+_SIMPLE = (
+    r"[A-Za-z0-9]+(?!\S)|[A-Za-z]+(?=[,;!?)\"])|[.,;:!?()\"](?!\S)"
+    rf"|(?!{_TITLE})[A-Za-z]{{2,}}(?=\.(?!\S))"
+)
+
 _WORD = re.compile(
-    rf"(?P<url>{_URL}|{_DOMAIN})|{_EMAIL}|[@#]\w{_LETTERS}|{_EMOJI}|{_TITLE}|{_INITIAL}|{_DOTTED}"
+    rf"(?P<simple>{_SIMPLE})|(?P<url>{_URL}|{_DOMAIN})|{_EMAIL}|[@#]\w{_LETTERS}|{_EMOJI}|{_TITLE}"
+    rf"|{_INITIAL}|{_DOTTED}"
     rf"|(?P<plain>\w{_LETTERS}(?:{_JOINT}\w{_LETTERS})*)"
     rf"|{_LONE_CLITIC}|{_RUN}|(?P<symbol>\S[{_MARKS}]*)"
 )
@@ -91,21 +100,47 @@ def words_of(text: str) -> list[Word]:
         >>> words_of("John's")
         [Word(text='John', start=0, end=4), Word(text="'s", start=4, end=6)]
     """
-    words: list[Word] = []
+    return [Word(text[start:end], start, end) for start, end in places_of(text)]
+
+
+def places_of(text: str) -> list[tuple[int, int]]:
+    """Say where the words of a text are, which takes less time than :func:`words_of`.
+
+    Args:
+        text: any string.
+
+    Returns:
+        ``(start, end)`` characters of every word, ``end`` exclusive.
+
+    Example:
+        >>> places_of("John's")
+        [(0, 4), (4, 6)]
+    """
+    places: list[tuple[int, int]] = []
     position = 0
-    while match := _WORD.search(text, position):
-        start, end = match.span()
-        position = end
+    while position < len(text):
+        position = _read(text, position, places)
+    return places
+
+
+def _read(text: str, position: int, places: list[tuple[int, int]]) -> int:
+    """Note the words from a position on, and return how far that went."""
+    for match in _WORD.finditer(text, position):
         kind = match.lastgroup
+        if kind == "simple":
+            places.append(match.span())
+            continue
+        start, end = match.span()
         if kind == "plain":
-            words.extend(Word(text[a:b], a, b) for a, b in _split_plain(text, start, end))
-            continue
-        if kind == "symbol" and unicodedata.category(text[start]) in _UNSEEN:
-            continue
-        if kind == "url":
-            position = end = _url_end(text, start, end)
-        words.append(Word(text[start:end], start, end))
-    return words
+            places.extend(_split_plain(text, start, end))
+        elif kind == "url":
+            shorter = _url_end(text, start, end)
+            places.append((start, shorter))
+            if shorter < end:
+                return shorter
+        elif kind != "symbol" or unicodedata.category(text[start]) not in _UNSEEN:
+            places.append((start, end))
+    return len(text)
 
 
 def _split_plain(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,3 +224,82 @@ def test_lightning_moves_every_tensor_of_a_batch() -> None:
     assert {t.device.type for t in [*tensors, *moved.features]} == {"meta"}
     assert moved.gold == batch.gold
     assert batch.source.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    "letters", ["a\xffb", "Āa", "a\u0100\u01ff\u0200b", "\ud83d", "\U0010ffff"]
+)
+def test_letters_of_every_plane_are_spelt(letters: str) -> None:
+    vocab = Vocabulary([*dict.fromkeys("ab" + letters)], padding=True, unknown=1)
+    table = FormTable(Vocabulary(["x"], padding=True, unknown=1, characters=vocab))
+    for word in ("ab", letters, "b" + letters, "\U0001f642", letters):
+        batch = batch_of(table, [[word]])
+        assert batch.characters.tolist() == [vocab.encode(word)]
+
+
+def test_an_interrupt_leaves_no_form_half_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = FormTable(WORDS)
+    table.index(["cab"])
+
+    def interrupted(word: str) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seqlab.batch.casing_of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            table.index(["bad", "cab", "abc"])
+    assert len(table) == 1
+    sentences = [["abc", "Zé", "bad"], ["cab"]]
+    check(batch_of(table, sentences), sentences)
+
+
+def test_an_interrupt_at_the_very_end_leaves_no_letters_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = FormTable(WORDS)
+    note = FormTable._note
+
+    def interrupted(*arguments: Any) -> None:
+        note(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FormTable, "_note", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            table.index(["abcabcabc", "cabcabcab"])
+    sentences = [["a", "b", "abcabcabcab"]]
+    check(batch_of(table, sentences), sentences)
+
+
+def test_words_before_one_that_is_no_word_are_known_next_time() -> None:
+    table = FormTable(WORDS)
+    wrong: Any = ["abc", ["abc"]]
+    with pytest.raises(TypeError):
+        table.index(wrong)
+    sentences = [["Zé", "abc"], ["bad"]]
+    check(batch_of(table, sentences), sentences)
+
+
+def test_forms_may_come_in_the_order_of_how_often_they_do() -> None:
+    table = FormTable(WORDS)
+    table.index(["unused", "a"])
+    words = ["a", "b", "c", "b", "Zé", "b", "c"]
+    forms, places = table.forms(table.index(words), often=True)
+    assert forms.repeated == 2
+    assert places.tolist() == [2, 0, 1, 0, 3, 0, 1]
+    assert forms.words.tolist() == WORDS.encode(["b", "c", "a", "Zé"])
+    batch = forms.batch(places, [3, 4])
+    check(batch, [words[:3], words[3:]])
+    assert batch.vectors is None
+    plain, _ = table.forms(table.index(words))
+    assert plain.repeated == 0
+
+
+def test_what_is_known_of_forms_moves_with_them() -> None:
+    table = FormTable(WORDS)
+    forms, _ = table.forms(table.index(["a", "a", "b"]), often=True)
+    forms.vectors = torch.zeros(2, 3)
+    moved = move_data_to_device(forms, torch.device("meta"))
+    tensors = [v for v in vars(moved).values() if isinstance(v, torch.Tensor)]
+    assert [t.device.type for t in tensors] == ["meta"] * 4
+    assert moved.repeated == 1

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
+import itertools
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,15 +23,29 @@ import torch
 from seqlab.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
+SHARED = {"side_by_side"}  # modules that scripts import, and no scripts themselves
+SCRIPTS = sorted(p for p in (ROOT / "benchmarks").glob("*.py") if p.stem not in SHARED)
 # What each script is run with, to be done soon; every script must have its words here.
 SMOKE = {
     "cells": ["speed", "coupled", "--rounds", "1", "--hidden", "8", "--threads", "1"],
+    "crf": ["speed", "exact", "memory", "--quick", "--contenders", "seqlab plain", "--threads", "1"]
+    + ["--results", "{folder}/crf.json"],
     "gpu_cells": ["--results", "{folder}/gpu_cells.json"],
     "memory": ["run", "--task", "adding", "--cells", "rnn", "--lengths", "4", "--seeds", "1"]
     + ["--steps", "2", "--hidden", "2", "--results", "{folder}/memory.json"],
     "recipes": ["speed", "ner"],
+    "tagger": ["train", "overhead", "predict", "profile", "time-to", "gpu", "--device", "cpu"]
+    + ["--quick", "--threads", "1", "--results", "{folder}/tagger.json"],
 }
+
+
+def raced(part: str) -> list[str]:
+    """Plain PyTorch and seqlab, or seqlab alone where there is no pytorch-crf."""
+    seqlab = rf"{part} +seqlab +[\d,]+ tokens/s +[\d,]+ MB.*"
+    left_out = rf"{part}: plain PyTorch is left out: pytorch-crf is not installed: .*"
+    return [rf"{part} +plain PyTorch +[\d,]+ tokens/s .*|{seqlab}", rf"{seqlab}|{left_out}"]
+
+
 # What it then prints, line by line.
 PRINTS = {
     "cells": [
@@ -36,10 +53,27 @@ PRINTS = {
         r"cell +ms +nn\.LSTM ms +speed by nn\.LSTM +tokens/s",
         r"coupled +[\d.]+ +[\d.]+ +[\d.]+ +[\d,]+",
     ],
+    "crf": [
+        *(
+            rf"{what} +2,5,3( ragged)? +seqlab plain +[\d.]+ ms"
+            for what in ("nll", "decode", "nll", "decode")
+        ),
+        r"exact +scale 20 +seqlab plain +\d\.\de-\d+",
+        r"memory +32,120,50 +seqlab plain +[\d.]+ MB",
+    ],
     "gpu_cells": [r"This measures an NVIDIA GPU, but there is none: try --interpret\."],
     "memory": [r"adding rnn: rate 0\.\d+, mean error [\d.]+"] * 4
     + [r"adding rnn, length 4, seed 1: test error [\d.]+ after 1 evaluations, [\d.]+ s"],
     "recipes": [r"recipe .*", r"ner +[\d,]+ +[\d,]+ +[\d,]+  .*threads: \d+.*"],
+    "tagger": [
+        *raced("train"),
+        r"overhead seqlab fit [\d.]+ ms a step, a bare loop [\d.]+ ms: [\d.]+×",
+        *raced("predict"),
+        *(r"profile.* (seqlab|plain PyTorch) .*(batch [\d.]+, .*|is left out: pytorch-crf .*)",)
+        * 2,
+        r"time-to +0\.0% with cold caches, seed 1: [\d.]+ s \([\d.]+ at [\d.]+ s\)",
+        r"gpu +tagger +auto +[\d,]+ tokens/s, the CRF takes [\d.]+% of a step",
+    ],
 }
 ENDS = {"gpu_cells": 1}  # exit codes other than 0
 METRICS = {
@@ -80,7 +114,7 @@ def recipes() -> ModuleType:
 
 def test_all_benchmarks_are_found() -> None:
     assert {script.stem for script in SCRIPTS} == set(SMOKE)
-    assert len(SCRIPTS) == 4
+    assert len(SCRIPTS) == 6
 
 
 @pytest.mark.slow
@@ -450,3 +484,280 @@ def test_the_page_on_memory_shows_the_kept_runs(memory: ModuleType) -> None:
     for name in ("memory.png", "memory-gradients.png"):
         assert f"(pictures/{name})" in memory.PAGE.read_text(encoding="utf-8")
         assert 10_000 < (memory.PICTURES / name).stat().st_size < 200_000
+
+
+@pytest.fixture
+def side_by_side(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load("side_by_side")
+
+
+def test_contenders_take_turns_and_the_first_turn_does_not_count(side_by_side: ModuleType) -> None:
+    turns: list[tuple[str, int]] = []
+
+    def contender(name: str) -> Any:
+        def run(number: int) -> dict[str, Any]:
+            turns.append((name, number))
+            return {"value": number} if name != "absent" else {}
+
+        return run
+
+    found = side_by_side.rounds_of({n: contender(n) for n in ("a", "absent", "b")}, 2)
+    assert found == {"a": [{"value": 1}, {"value": 2}], "b": [{"value": 1}, {"value": 2}]}
+    assert turns[3:] == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+
+
+def test_a_contender_that_goes_away_is_no_result(side_by_side: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="a took part no longer in round 2"):
+        side_by_side.rounds_of({"a": lambda number: {"x": 1} if number < 2 else {}}, 2)
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios(side_by_side: ModuleType) -> None:
+    measured = {"base": [1.0, 10.0, 4.0], "ours": [2.0, 30.0, 20.0]}
+    base, ours = side_by_side.compared(measured, ["base", "absent"], more={"ours": 7})
+    assert (ours["median"], ours["ratios"], ours["more"]) == (20.0, {"base": 3.0}, 7)
+    assert (base["ratios"], "more" in base) == ({"base": 1.0}, False)
+
+
+def test_the_newest_results_of_every_part_count(
+    side_by_side: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(side_by_side, "RESULTS", tmp_path)
+    for day, part, value in (("01", "a", 1), ("01", "b", 2), ("02", "b", 3), ("01", "a", 4)):
+        side_by_side.keep("kind", part, {"value": value}, tmp_path / "kind" / f"2026-01-{day}.json")
+    assert side_by_side.newest("kind") == {"a": {"value": 4}, "b": {"value": 3}}
+
+
+def test_facts_say_what_numbers_hold_for(side_by_side: ModuleType) -> None:
+    facts = side_by_side.facts(other="1.2")
+    assert set(facts) == {"date", "commit", "hardware", "load", "versions"}
+    assert facts["versions"]["other"] == "1.2"
+    assert facts["versions"]["torch"] == torch.__version__
+
+
+CONTENDER = """
+import sys
+sys.path.insert(0, {peers!r})
+from worker import SkippedError, serve
+
+
+class Contender:
+    versions = {{"it": "1"}}
+
+    def __init__(self, corpus, threads, skip=False):
+        print("noise")
+        if skip:
+            raise SkippedError("it is not installed.")
+
+    def double(self, value):
+        print("more noise")
+        return {{"value": 2 * value}}
+
+    def die(self):
+        raise RuntimeError("a defect")
+
+
+serve(Contender)
+"""
+
+
+@pytest.fixture
+def worker(side_by_side: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    text = CONTENDER.format(peers=str(ROOT / "benchmarks" / "peers"))
+    (tmp_path / "it.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(side_by_side, "PEERS", tmp_path)
+    return functools.partial(side_by_side.Worker, "it.py", corpus=tmp_path, threads=1)
+
+
+def test_a_contender_answers_whatever_its_libraries_print(worker: Any) -> None:
+    with worker() as one:
+        assert one.ask("double", value=4) == {"value": 8}
+        assert one.ask("double", value=5) == {"value": 10}
+        assert (one.versions, one.skipped) == ({"it": "1"}, "")
+        assert one.peak_memory_mb > 1
+
+
+def test_a_contender_that_is_not_installed_says_so(worker: Any) -> None:
+    with worker(skip=True) as one:
+        assert one.ask("double", value=4) == {}
+        assert one.skipped == "it is not installed."
+
+
+def test_a_contender_that_fails_ends_the_benchmark_with_its_traceback(worker: Any) -> None:
+    with worker() as one, pytest.raises(SystemExit, match="(?s)code 1:.*RuntimeError: a defect"):
+        one.ask("die")
+
+
+def test_a_python_that_is_not_there_is_named(worker: Any) -> None:
+    with pytest.raises(SystemExit, match="cannot start /no/python: No such file"):
+        worker(python="/no/python")
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = ROOT / "benchmarks" / "peers"
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    lines = [{"words": ["It", "rains", "."], "tags": ["A", "B", "C"]}]
+    lines.append({"words": ["Rains"], "tags": ["B"]})
+    for split in ("train", "validation", "test"):
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+PRINTING = """
+import argparse, pathlib
+parser = argparse.ArgumentParser()
+parser.add_argument("--config", required=True)
+settings = dict(x.split("=") for x in open(parser.parse_args().config).read().split())
+assert settings["hidden_dim"] == "200"
+assert pathlib.Path(settings["train_dir"]).read_text().startswith("It A\\nrains B\\n. C\\n\\n")
+print("Epoch: 0 training finished. Time: 0.50s, speed: 2.00st/s,  total loss: 3.1")
+print("Test: time: 0.25s, speed: 8.00st/s; acc: 0.5000")
+"""
+
+
+def test_the_speed_of_a_checkout_of_ncrfpp_is_what_it_prints(
+    peers: Path, corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "main.py").write_text(PRINTING, encoding="utf-8")
+    contender = load("peers/ncrfpp_tagger").Ncrfpp(str(corpus), 1, checkout=str(tmp_path))
+    assert contender.train(seed=1, sentences=2) == {"tokens": 4, "seconds": 1.0}
+    assert contender.predict(seed=1) == {"tokens": 4, "seconds": 0.25}
+
+
+@pytest.mark.parametrize(("name", "package"), [("flair", "flair"), ("spacy", "spacy")])
+def test_a_peer_that_is_not_installed_says_what_to_do(
+    peers: Path, corpus: Path, name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    module = load(f"peers/{name}_tagger")
+    with pytest.raises(module.SkippedError, match=f"pip install {package}`.*--peer-python {name}="):
+        getattr(module, name.capitalize())(str(corpus), 1)
+
+
+def test_the_plain_tagger_reads_padded_sentences(peers: Path, corpus: Path) -> None:
+    plain = load("peers/plain_tagger")
+    sentences = plain.read(str(corpus), "train")
+    ids = plain.Ids(sentences)
+    batch = plain.Encoded(sentences, ids).batch([1, 0])
+    words, letters = ids.words, ids.characters
+    assert batch.words.tolist() == [
+        [words["rains"], 0, 0],
+        [words["it"], words["rains"], words["."]],
+    ]
+    assert batch.characters[0, 0].tolist() == [letters[c] for c in "Rains"]
+    assert batch.characters[1, 2].tolist() == [letters["."], 0, 0, 0, 0]
+    assert batch.characters[0, 1:].eq(0).all()
+    assert batch.mask.tolist() == [[True, False, False], [True, True, True]]
+    assert batch.tags[1].tolist() == [0, 1, 2]
+
+
+class Parts(torch.nn.Module):
+    """A model with the parts that are watched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedder, self.encoder = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+        self.emit, self.crf = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.crf(self.emit(self.encoder(self.embedder(x)))).sum()
+
+
+def test_the_parts_of_a_step_are_told_from_one_another(
+    peers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = load("peers/steps")
+    laps: list[str] = []
+    model = Parts()
+    watch = steps.Watch(model)
+    monkeypatch.setattr(steps.Watch, "lap", lambda self, part: laps.append(part))
+    model(torch.ones(3, 2)).backward()
+    forward = ["embedder, forward", "rest of forward", "encoder, forward"]
+    forward += ["rest of forward", "crf, forward"]
+    assert laps[0] == "rest of forward"
+    assert laps[1:6] == forward
+    assert laps[6:] == ["crf, backward", "rest of backward", "encoder, backward"]
+    assert watch.parts == {}
+
+
+@pytest.fixture
+def crf(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load("crf")
+
+
+def test_the_crf_that_others_are_compared_with_is_right(crf: ModuleType) -> None:
+    emissions, gold, _ = crf.case((2, 3, 3), ragged=False)
+    emissions = emissions.double()
+    start, between, end = (torch.randn(n).double() for n in ((3,), (3, 3), (3,)))
+
+    def score(row: int, path: Sequence[int]) -> torch.Tensor:
+        steps = sum(between[a, b] for a, b in itertools.pairwise(path))
+        seen = sum(emissions[row, t, tag] for t, tag in enumerate(path))
+        return start[path[0]] + end[path[-1]] + steps + seen
+
+    paths = list(itertools.product(range(3), repeat=3))
+    totals = [torch.stack([score(row, path) for path in paths]).logsumexp(0) for row in range(2)]
+    wanted = sum(totals) - sum(score(row, gold[row].tolist()) for row in range(2))
+    found = crf.reference(emissions, gold, [start, between, end])
+    assert found.item() == pytest.approx(float(wanted))
+
+
+def test_ragged_sentences_have_all_lengths_from_a_quarter_on(crf: ModuleType) -> None:
+    _, _, mask = crf.case((256, 40, 9), ragged=True)
+    lengths = mask.sum(1)
+    assert (int(lengths.min()), int(lengths.max())) == (10, 40)
+    assert crf.case((2, 5, 3), ragged=False)[2].all()
+
+
+@pytest.fixture
+def tagger(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load("tagger")
+
+
+def test_epochs_are_noted_once_and_whole(tagger: ModuleType, tmp_path: Path) -> None:
+    history, curve = tmp_path / "history.jsonl", list[dict[str, float]]()
+    tagger._follow(history, curve, 0.5)
+    line = json.dumps({"epoch": 0, "val/accuracy": 0.5})
+    for text, now in ((line, 1.0), (f"{line}\n", 2.0), (f"{line}\n{line}", 3.0)):
+        history.write_text(text, encoding="utf-8")
+        tagger._follow(history, curve, now)
+    assert curve == [{"at": 2.0, "accuracy": 0.5}]
+
+
+def test_all_contenders_see_the_words_that_seqlab_sees(tagger: ModuleType, tmp_path: Path) -> None:
+    folder = tagger.write_corpus("sample:ner", tmp_path)
+    first = (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    sentence = json.loads(first)
+    assert len(sentence["words"]) == len(sentence["tags"]) > 2
+
+
+@pytest.mark.parametrize("name", ["crf", "tagger"])
+def test_the_page_on_speed_shows_the_newest_results(name: str) -> None:
+    done = run(ROOT / "benchmarks" / f"{name}.py", "table", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train"], "Set SEQLAB_DATA to where your corpora are"),
+        (["gpu", "--quick"], "There is no NVIDIA GPU here"),
+        (["table", "train"], "`table` stands alone"),
+        (["--peers", "flair,spacey"], "no peer spacey: choose flair,spacy,ncrfpp"),
+        (["--peer-python", "flair"], "write it as flair=ENV/bin/python"),
+    ],
+)
+def test_what_cannot_be_measured_is_a_sentence(words: list[str], said: str) -> None:
+    done = run(ROOT / "benchmarks" / "tagger.py", *words)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -19,6 +19,7 @@ import pytest
 
 from seqlab.__main__ import main
 from seqlab.callbacks import RunKeeper
+from seqlab.nn.kernels import library
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
 NER = Path(__file__).resolve().parents[1] / "recipes" / "ner.yaml"
@@ -215,6 +216,44 @@ def no_cuda(patch: pytest.MonkeyPatch) -> None:
     trained()(patch)
 
 
+def compiling(compiler: str, kernels: str = "auto") -> Prepare:
+    """A trained model, no kernels in the cache, and a C++ compiler to build them with."""
+
+    def prepare(patch: pytest.MonkeyPatch) -> None:
+        no_cuda(patch)
+        patch.setattr(library, "_loaded", [])
+        patch.setattr(library, "_said", set())
+        patch.setenv("SEQLAB_CACHE", "cache")
+        patch.setenv("CXX", compiler)
+        patch.setenv("SEQLAB_KERNELS", kernels)
+
+    return prepare
+
+
+def failing(patch: pytest.MonkeyPatch) -> None:
+    if os.name == "nt":
+        pytest.skip("the compiler is a shell script here")
+    said = "c++: fatal error: cannot execute 'cc1plus': No such file or directory"
+    write("c++", f'#!/bin/sh\necho "{said}" >&2\nexit 1\n')
+    Path("c++").chmod(0o755)
+    compiling("./c++")(patch)
+
+
+def unkept(patch: pytest.MonkeyPatch) -> None:
+    """What is compiled is there already, as the compiler needs some seconds."""
+    if library.obstacle() or library._compiler() is None or os.name == "nt":
+        pytest.skip(f"no compiler, or no compiled kernels: {library.obstacle()}")
+    built = Path(library.library()._name).read_bytes()
+    compiling("")(patch)
+
+    def compiled(compiler: object, folder: Path) -> Path:
+        (folder / "kernels.so").write_bytes(built)
+        return folder / "kernels.so"
+
+    patch.setattr(library, "_built", compiled)
+    write("cache/kernels", "a file in the way")
+
+
 def occupied(patch: pytest.MonkeyPatch) -> None:
     if os.name == "nt":
         pytest.skip("the system's own words are others")
@@ -290,6 +329,8 @@ PREPARE: dict[str, Prepare] = {
     ),
     "An output in a folder that does not exist": trained(),
     "A device that is not there": no_cuda,
+    "Kernels that do not exist": compiling("", kernels="nativ"),
+    "Compiled kernels that cannot be had": compiling("/nonexistent/c++", kernels="native"),
     "Attention of a model that has none": model("labelled"),
     "A format of another task": model("labelled"),
     "No text to explain": both(trained(), typed),
@@ -298,6 +339,9 @@ PREPARE: dict[str, Prepare] = {
     "An encoder of another package": model("own"),
     "A line of 100,000 tokens": both(trained(), file("long.txt", "word " * (LONG - 1) + "end\n")),
     "Emoji and control characters": both(trained(), file("odd.txt", ODD)),
+    "No C++ compiler": compiling("/nonexistent/c++"),
+    "A C++ compiler that fails": failing,
+    "A cache that cannot be written": unkept,
     "A corpus without a validation and a test split": file("my_corpus/train.conll", GOOD * 20),
     "Labels that the model has never seen": both(
         trained(), corpus(test_conll=GOOD.replace("LOC", "PLANET") * 3)
@@ -413,7 +457,7 @@ def test_the_page_has_all_its_entries() -> None:
     text = PAGE.read_text(encoding="utf-8")
     titles = [entry.title for entry in ENTRIES]
     assert titles == re.findall(r"^### (.+)$", text, re.MULTILINE)
-    assert len(titles) == len(set(titles)) == 96
+    assert len(titles) == len(set(titles)) == 101
     assert set(PREPARE) <= set(titles)
     assert set(CHECK) <= set(titles)
 

@@ -16,6 +16,7 @@ from seqlab.errors import DataError, SeqlabError
 from seqlab.models.base import SequenceModel
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import DecoderName, Tagger
+from seqlab.nn.kernels import VARIABLE
 from seqlab.pipeline import Labelled, Pipeline, Sentence, Tagged, is_served
 from seqlab.tags import Grammar, convert, spans_of
 from seqlab.vocabulary import Vocabulary
@@ -305,13 +306,19 @@ def test_a_repaired_tag_that_the_model_cannot_give_has_no_probability() -> None:
     assert found.spans[0].confidence == 0.0
 
 
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
 @pytest.mark.parametrize(
     ("decoder", "window"), [("crf", 2048), ("crf", 5), ("constrained", 2048), ("softmax", 2048)]
 )
-def test_batches_order_and_padding_change_nothing(decoder: DecoderName, window: int) -> None:
+def test_batches_order_padding_and_kernels_change_nothing(
+    decoder: DecoderName, window: int, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tagger(decoder=decoder, window=window)
     texts = sentences(60)
+    monkeypatch.setenv(VARIABLE, "plain")
     alone = [Pipeline(model, device="cpu")([words])[0] for words in texts]
+    monkeypatch.setenv(VARIABLE, kernels)
+    monkeypatch.setattr("seqlab.models.tokens._FEW", 4)  # so that all is done that saves work
     order = random.Random(1).sample(range(60), 60)
     for tokens_per_batch in (1, 20, 100, 4096):
         pipeline = Pipeline(model, device="cpu", tokens_per_batch=tokens_per_batch)
@@ -355,6 +362,106 @@ def test_a_stream_is_read_some_batches_ahead_and_no_further() -> None:
     assert next(nothing).tokens == []
 
 
+def test_a_stream_of_ever_new_words_keeps_a_bounded_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqlab.pipeline._FORMS_KEPT", 100)
+    pipeline = Pipeline(tagger(), device="cpu", tokens_per_batch=4)
+    numbers = itertools.count()
+    texts = (Sentence([f"Ada{next(numbers)}" for _ in range(4)]) for _ in itertools.count())
+    held = []
+    for found in itertools.islice(pipeline.stream(texts), 400):
+        assert len(found.tags) == 4
+        held.append(len(pipeline._forms))
+    assert set(held) == {64, 128}  # as many as are read ahead, and twice as many
+
+
+def test_a_stream_goes_on_after_one_that_was_left_or_failed() -> None:
+    pipeline = Pipeline(tagger(), device="cpu", tokens_per_batch=4)
+    texts = [Sentence(words) for words in sentences(40)]
+    expected = pipeline.tag(texts)
+    left = pipeline.stream(iter(texts))
+    assert_same(next(left), expected[0])
+    left.close()
+    wrong: Any = [*texts, "no sentence"]
+    with pytest.raises(TypeError, match="input 41 is no Sentence"):
+        pipeline.tag(wrong)
+    for found, one in zip(pipeline.tag(texts), expected, strict=True):
+        assert_same(found, one)
+
+
+@pytest.mark.parametrize("make", [tagger, classifier])
+def test_weights_that_change_between_calls_count(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqlab.models.tokens._FEW", 1)
+    model, other = make(), make()
+    pipeline = Pipeline(model, device="cpu")
+    texts = sentences(20)
+    before = pipeline(texts)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape)
+    model.load_state_dict(other.state_dict())
+    for found, one, old in zip(pipeline(texts), Pipeline(other)(texts), before, strict=True):
+        if isinstance(found, Tagged):
+            assert_same(found, one)
+            assert found.confidences != pytest.approx(old.confidences, abs=1e-4)
+        else:
+            assert_same_label(found, one)
+            assert found.probabilities != pytest.approx(old.probabilities, abs=1e-4)
+
+
+def test_a_model_that_is_put_back_to_training_still_answers() -> None:
+    pipeline = Pipeline(tagger(), device="cpu")
+    expected = pipeline(sentences(20))
+    pipeline.model.train()
+    noisy = pipeline(sentences(20))
+    assert [len(one.tags) for one in noisy] == [len(one.tags) for one in expected]
+    assert any(
+        one.confidences != pytest.approx(other.confidences, abs=1e-3)
+        for one, other in zip(noisy, expected, strict=True)
+    )
+
+
+def test_the_fast_precision_gives_nearly_the_same_answers() -> None:
+    model = tagger()
+    texts = sentences(200)
+    exact = Pipeline(model, device="cpu")
+    fast = Pipeline(model, device="cpu", precision="fast")
+    assert (exact.precision, fast.precision) == ("exact", "fast")
+    pairs = list(zip(exact(texts), fast(texts), strict=True))
+    same = sum(a == b for one, other in pairs for a, b in zip(one.tags, other.tags, strict=True))
+    assert same > 0.97 * sum(map(len, texts))
+    ours = [sure for _, other in pairs for sure in other.confidences or []]
+    theirs = [sure for one, _ in pairs for sure in one.confidences or []]
+    assert {type(sure) for sure in ours} == {float}
+    assert all(0.0 <= sure <= 1.0 for sure in ours)
+    assert ours != theirs
+    assert sum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 0.02 * len(ours)
+    fast.precision = "exact"
+    for found, (one, _) in zip(fast(texts), pairs, strict=True):
+        assert_same(found, one)
+
+
+def test_legal_tags_come_out_in_the_fast_precision() -> None:
+    model = tagger(written="bioes")
+    grammar = Grammar.of(BIOES, "bioes")
+    for found in Pipeline(model, device="cpu", precision="fast")(sentences(200)):
+        assert grammar.allows(model.target_vocab.encode(found.tags))
+
+
+def test_a_classifier_may_be_fast() -> None:
+    model = classifier()
+    found = Pipeline(model, device="cpu", precision="fast")(sentences(50))
+    for one, other in zip(found, Pipeline(model, device="cpu")(sentences(50)), strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=0.03)
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    wrong: Any = "fats"
+    with pytest.raises(SeqlabError, match=r"^precision is 'fats': choose exact or fast. Did you"):
+        Pipeline(tagger(), precision=wrong)
+
+
 def test_a_long_document_is_tagged_whole_through_windows() -> None:
     words = random.Random(2).choices(WORDS, k=2_000)
     whole = Pipeline(tagger(), device="cpu")([words])[0]
@@ -391,6 +498,7 @@ def test_columns_that_the_model_needs_are_asked_for_and_used() -> None:
 
 def test_threads_may_share_a_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seqlab.pipeline._FORMS_KEPT", 50)  # the table is emptied all the time
+    monkeypatch.setattr("seqlab.models.tokens._FEW", 4)
     model = tagger()
     shared = Pipeline(model, device="cpu", tokens_per_batch=64)
     rng = random.Random(9)

@@ -123,6 +123,19 @@ def test_texts_are_marked_one_a_line(predict: Any, model: Tagger) -> None:
     assert "(PER 0" not in plain
 
 
+def test_the_precision_is_that_of_the_pipeline(
+    model: Tagger, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    pipeline = Pipeline(model, device="cpu")
+    seen = []
+    for options, expected in (([], "exact"), (["--precision=fast"], "fast")):
+        assert run(["MODEL", "Ada", *options], lambda name, *, device: pipeline) == 0
+        assert pipeline.precision == expected
+        seen.append(capfdbinary.readouterr().out)
+    assert b"Ada" in seen[0]
+    assert b"Ada" in seen[1]
+
+
 def test_options_may_stand_before_between_and_after_texts(predict: Any) -> None:
     expected = predict("--format", "conll", "Ada", "London")
     assert expected.count("\n\n") == 2
@@ -445,6 +458,7 @@ def test_progress_is_shown_on_a_terminal_only(
         (["MODEL", "Ada", "--input", "-"], r"TEXT 'Ada' is given beside --input"),
         (["MODEL", "Ada", "--lines"], r"TEXT 'Ada' is given beside --input, --lines or"),
         (["MODEL", "Ada", "--format", "xml"], r"invalid choice: 'xml'"),
+        (["MODEL", "Ada", "--precision", "fats"], r"invalid choice: 'fats'"),
         (["MODEL", "Ada", "--out", "x"], r"unrecognized arguments: --out.*`seqlab predict --help`"),
         (["MODEL", "--input", "-", "--columns", "pos"], r"--columns pos: write NAME=VALUE"),
         (["MODEL", "--input", "-", "--lines", "--columns", "a=1"], r"leave one of them out"),

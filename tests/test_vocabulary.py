@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from typing import Any
 
@@ -240,3 +241,33 @@ def test_characters_are_those_seen_twice_as_written() -> None:
     assert characters.tokens == ("b", "A")
     assert characters.encode("Abc") == [3, 2, 1]
     assert characters.decode([0]) == ["<pad>"]
+
+
+@given(
+    st.lists(st.text("aB1é٤ -", max_size=4)),
+    st.sampled_from([1, 3]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_several_tokens_are_looked_up_as_each_alone(
+    words: list[str], unknown: int, lowercase: bool, zero_digits: bool
+) -> None:
+    vocab = Vocabulary(
+        ["a", "b", "0", "00", "a0", "é"],
+        padding=True,
+        unknown=unknown,
+        lowercase=lowercase,
+        zero_digits=zero_digits,
+    )
+    ids = [vocab.id(word) for word in words]
+    assert vocab.encode(words) == vocab.encode(iter(words)) == ids
+    known = [word.lower() if lowercase else word for word in words]
+    patterns = [re.sub(r"\d", "0", word) if zero_digits else word for word in known]
+    for i, word, pattern in zip(ids, known, patterns, strict=True):
+        expected = word if word in vocab else pattern
+        assert vocab.decode([i]) == [expected if expected in vocab else "<unk>"]
+
+
+def test_an_unknown_label_among_many_is_named() -> None:
+    with pytest.raises(DataError, match="'C' is not in the vocabulary"):
+        Vocabulary(["A", "B"]).encode(["A", "C", "B"])

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seqlab.words import words_of
+from seqlab import words as module
+from seqlab.words import places_of, words_of
 
 # A busy machine is no failure.
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -98,6 +100,23 @@ def test_nothing_visible_is_lost(text: str) -> None:
 @given(left=TEXTS, right=TEXTS)
 def test_text_after_a_line_break_changes_nothing_before_it(left: str, right: str) -> None:
     assert words_of(f"{left}\n{right}")[: len(words_of(left))] == words_of(left)
+
+
+@UNHURRIED
+@given(text=TEXTS)
+def test_places_are_those_of_the_words(text: str) -> None:
+    assert places_of(text) == [(word.start, word.end) for word in words_of(text)]
+
+
+@settings(UNHURRIED, max_examples=300)
+@given(text=TEXTS | st.text("aZ1 .,;!?:)(\"'-&@_\n/Drsetcvw", max_size=20))
+def test_what_is_found_first_is_read_in_no_other_way(text: str) -> None:
+    found = places_of(text)
+    without = module._WORD.pattern.replace(f"(?P<simple>{module._SIMPLE})|", "")
+    assert len(without) < len(module._WORD.pattern)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_WORD", re.compile(without))
+        assert places_of(text) == found
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def split_spaces(line: str) -> list[str]:
         >>> split_spaces("Confidence  NN B-NP")
         ['Confidence', 'NN', 'B-NP']
     """
-    return [cell for cell in line.split(" ") if cell]
+    cells = line.split(" ")
+    return [cell for cell in cells if cell] if "" in cells else cells
 
 
 def split_tabs(line: str) -> list[str]:

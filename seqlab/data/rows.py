@@ -151,7 +151,7 @@ def is_empty(token: str) -> bool:
         >>> is_empty(""), is_empty(" "), is_empty("a")
         (True, True, False)
     """
-    return _EMPTY.fullmatch(token) is not None
+    return not token.isalnum() and _EMPTY.fullmatch(token) is not None
 
 
 class Layout(NamedTuple):

@@ -147,11 +147,11 @@ def _watch_layers(
     encoder: Any, names: Sequence[str], turn: Callable[[str], None], stack: ExitStack
 ) -> None:
     """Layers are no modules: the method that reads with one is covered for a while."""
-    read = encoder.step
+    covered = encoder.step
 
-    def step(depth: int, x: Tensor, index: Tensor | None) -> Tensor:
+    def step(depth: int, *given: object) -> Tensor:
         turn(names[depth])
-        found: Tensor = read(depth, x, index)
+        found: Tensor = covered(depth, *given)
         return found
 
     encoder.step = step

@@ -104,9 +104,9 @@ class Classifier(TokenModel):
         scorer = LabelSetScores if self.multi_label else LabelScores
         self.scorers = nn.ModuleDict({s: scorer(target_vocab.tokens) for s in ("val", "test")})
 
-    def embed(self, batch: Batch) -> Tensor:
-        """Look the tokens of a batch up, each by itself; see the base class."""
-        return self.spatial_dropout(super().embed(batch))  # type: ignore[no-any-return]
+    def disturb(self, x: Tensor) -> Tensor:
+        """Drop parts of embedded tokens while training; see the base class."""
+        return self.spatial_dropout(super().disturb(x))  # type: ignore[no-any-return]
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Score every label for every text.

@@ -16,7 +16,7 @@ from seqlab.models.parts import make_encoder
 from seqlab.nn.cells import CellName
 from seqlab.nn.dropout import Dropout, LockedDropout, WordDropout
 from seqlab.nn.embedders import WordEmbedder
-from seqlab.nn.encoders import ConnectionName, MergeName, RecurrentEncoder
+from seqlab.nn.encoders import ConnectionName, Lookup, MergeName, RecurrentEncoder
 from seqlab.nn.gru_scan import Nonlinearity
 from seqlab.nn.initialisation import Initialisation
 from seqlab.vocabulary import Vocabulary
@@ -26,6 +26,7 @@ _EMBEDDINGS = ("embedding_size", "character_embedding_size", "character_size", "
 _SHARES = ("dropout", "locked_dropout", "word_dropout", "character_dropout")
 _ENCODER = tuple(inspect.signature(RecurrentEncoder).parameters)[1:]  # all but its input's size
 _MARGIN = 128
+_FEW = 32  # word forms for which preparing more than their vectors does not pay
 _WORDS_SHOWN = 8  # of a sentence, in a message
 
 
@@ -139,11 +140,36 @@ class TokenModel(SequenceModel):
             x = self.embedder(
                 batch.source, batch.forms, batch.characters, batch.casing, batch.features
             )
+        return self.disturb(x)
+
+    def disturb(self, x: Tensor) -> Tensor:
+        """Drop parts of embedded tokens while training; otherwise return ``x`` itself."""
         return self.dropout(self.word_dropout(x))  # type: ignore[no-any-return]
 
-    def of_forms(self, forms: Forms) -> Tensor:
-        """Work out what depends on word forms alone, ``(form, dim)``, for their ``vectors``."""
-        return self.embedder.of_forms(forms.words, forms.characters, forms.casing)
+    def prepare(self, forms: Forms) -> None:
+        """Work out what depends on word forms alone, so that no batch of them needs to.
+
+        Nothing is worked out while training, as dropout is drawn for each batch. What is, holds for
+        as long as the weights stay as they are.
+
+        Args:
+            forms: on the device of the model; get their ``vectors``, and ``sums`` where these save
+                work.
+        """
+        if self.training:
+            return
+        forms.vectors = self.embedder.of_forms(forms.words, forms.characters, forms.casing)
+        if forms.repeated >= _FEW and self._looks_up():
+            forms.sums = self.encoder.sums(forms.vectors[: forms.repeated])
+
+    def _looks_up(self) -> bool:
+        """Whether the encoder gets the vectors of forms, unchanged, and can make use of that."""
+        return (
+            not len(self.embedder.features)
+            and type(self).embed is TokenModel.embed
+            and isinstance(self.encoder, RecurrentEncoder)
+            and type(self.encoder).forward is RecurrentEncoder.forward
+        )
 
     def encode(self, batch: Batch) -> Tensor:
         """Read every token in its context.
@@ -169,19 +195,23 @@ class TokenModel(SequenceModel):
         Returns:
             ``(batch, time, ...)``.
         """
-        x = self.embed(batch)
-        time = x.shape[1]
+        x: Tensor | Lookup
+        if batch.vectors is not None and batch.sums is not None:
+            x = Lookup(batch.vectors, batch.forms, batch.sums)
+        else:
+            x = self.embed(batch)
+        time = batch.source.shape[1]
         if self.training or time <= self.window:
             return use(self._read(x, batch.lengths))
         parts = []
         for start, first, end in windows(time, self.window):
-            piece = x[:, first:end]
-            lengths = (batch.lengths - first).clamp(min=0, max=piece.shape[1])
+            piece = x.cut(first, end) if isinstance(x, Lookup) else x[:, first:end]
+            lengths = (batch.lengths - first).clamp(min=0, max=end - first)
             states = self._read(piece, lengths)
             parts.append(use(states[:, start - first : start - first + self.window]))
         return torch.cat(parts, 1)
 
-    def _read(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def _read(self, x: Tensor | Lookup, lengths: Tensor) -> Tensor:
         return self.dropout(self.encoder(x, lengths))  # type: ignore[no-any-return]
 
 

@@ -19,6 +19,8 @@ from seqlab.nn import crf_search as search
 from seqlab.nn.crf_inputs import Forbidden, Sentences, TagGrammar, full_precision
 from seqlab.nn.crf_kernels import Posterior, Scores
 from seqlab.nn.crf_likelihood import log_likelihood, log_partition
+from seqlab.nn.kernels import chosen
+from seqlab.nn.kernels import crf_native as native
 
 _REDUCTIONS = ("none", "sum", "mean", "token_mean")
 
@@ -113,18 +115,22 @@ class CRF(nn.Module):
         """
         if reduction not in _REDUCTIONS:
             raise ValueError(f"reduction must be one of {', '.join(_REDUCTIONS)}: {reduction!r}.")
+        given = self._for_native(emissions, mask)
+        if given:
+            value = native.log_likelihood(*given, self._batch_first(tags), reduction)
+            if value is not None:
+                return value
         with full_precision(emissions.device):
             sentences, scores = self._prepared(emissions, mask)
-            tags = inputs.checked_tags(self._batch_first(tags), sentences)
+            tags, partial = inputs.checked_tags(self._batch_first(tags), sentences)
             values = log_likelihood(
-                sentences.emissions, sentences.lengths, scores, tags
+                sentences.emissions, sentences.lengths, scores, tags, partial
             )  # (batch,)
-            suspects = ~(values > -torch.inf)
-            if self.constrained and bool(suspects.any()):
+            if self.constrained and not bool((values > -torch.inf).all()):
                 forbidden = Forbidden(
                     self.forbidden_start, self.forbidden_transitions, self.forbidden_end
                 )
-                inputs.refuse_illegal(tags, sentences, forbidden, suspects)
+                inputs.refuse_illegal(tags, sentences, forbidden, ~(values > -torch.inf))
         if reduction == "none":
             return values
         if reduction == "mean":
@@ -143,6 +149,9 @@ class CRF(nn.Module):
         Returns:
             ``(batch,)``; ``-inf`` where no sequence is possible.
         """
+        given = self._for_native(emissions, mask)
+        if given and (total := native.log_partition(*given)) is not None:
+            return total
         with full_precision(emissions.device):
             sentences, scores = self._prepared(emissions, mask)
             return log_partition(sentences.emissions, sentences.lengths, scores)
@@ -160,6 +169,9 @@ class CRF(nn.Module):
         Raises:
             ValueError: as in ``best``.
         """
+        given = self._for_native(emissions, mask)
+        if given and (found := native.decode(*given)) is not None:
+            return found
         tags, _, sentences = self._best(emissions, mask)
         lengths = sentences.lengths.tolist()
         return [row[:length] for row, length in zip(tags.tolist(), lengths, strict=True)]
@@ -181,6 +193,9 @@ class CRF(nn.Module):
         Raises:
             ValueError: on NaN or ``+inf`` emissions, and where no sequence is possible.
         """
+        given = self._for_native(emissions, mask)
+        if given and (found := native.best(*given)) is not None:
+            return self._batch_first(found[0]), found[1]
         tags, score, sentences = self._best(emissions, mask)
         return self._batch_first(sentences.restored(tags)), score
 
@@ -233,6 +248,9 @@ class CRF(nn.Module):
         Raises:
             ValueError: on NaN or ``+inf`` emissions, and where no sequence is possible.
         """
+        given = self._for_native(emissions, mask)
+        if given and (chances := native.marginals(*given)) is not None:
+            return self._batch_first(chances)
         sentences, posterior = self._posterior(emissions, mask)
         return self._batch_first(sentences.restored(posterior.marginals.transpose(0, 1)))
 
@@ -263,6 +281,12 @@ class CRF(nn.Module):
         Raises:
             ValueError: on queries that leave their sentence, and as in ``marginals``.
         """
+        given = self._for_native(emissions, mask)
+        if given:
+            lengths = native.lengths(*given[:2])
+            inputs.check_queries(lengths, self.num_tags, rows, starts, tags)
+            if (chances := native.path_marginals(*given, rows, starts, tags)) is not None:
+                return chances
         sentences, posterior = self._posterior(emissions, mask)
         inputs.check_queries(sentences.lengths.tolist(), self.num_tags, rows, starts, tags)
         return answers.path_probabilities(posterior, rows, starts, tags)
@@ -291,15 +315,40 @@ class CRF(nn.Module):
         """Swap the first two axes where the caller has time first; its own inverse."""
         return values if self.batch_first else values.transpose(0, 1)
 
-    def _prepared(self, emissions: Tensor, mask: Tensor | None) -> tuple[Sentences, Scores]:
-        """Left-aligned sentences, and scores in their dtype with -inf where forbidden."""
-        shape = tuple(emissions.shape)
+    def _for_native(
+        self, emissions: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, native.Parameters] | None:
+        """What the compiled kernels take; None where they are not for these emissions."""
+        if chosen(emissions) != "native":
+            return None
+        self._check_shapes(emissions, mask)
+        if not self.batch_first:
+            emissions = emissions.transpose(0, 1)
+            mask = mask if mask is None else mask.transpose(0, 1)
+        scores = (self.start_transitions, self.transitions, self.end_transitions)
+        if not native.fits(emissions, mask, scores[1]):
+            return None
+        if mask is not None and mask.dtype is not torch.bool:
+            mask = mask.bool()
+        forbidden = None
+        if self.constrained:
+            forbidden = (self.forbidden_start, self.forbidden_transitions, self.forbidden_end)
+        return emissions, mask, native.Parameters(*scores, forbidden)
+
+    def _check_shapes(self, emissions: Tensor, mask: Tensor | None) -> None:
+        shape = emissions.shape
         if len(shape) != 3 or shape[2] != self.num_tags:
             raise ValueError(
-                f"Emissions must end in {self.num_tags} tags, after two axes: {shape}."
+                f"Emissions must end in {self.num_tags} tags, after two axes: {tuple(shape)}."
             )
         if mask is not None and mask.shape != shape[:2]:
-            raise ValueError(f"The mask {tuple(mask.shape)} does not fit the emissions {shape}.")
+            raise ValueError(
+                f"The mask {tuple(mask.shape)} does not fit the emissions {tuple(shape)}."
+            )
+
+    def _prepared(self, emissions: Tensor, mask: Tensor | None) -> tuple[Sentences, Scores]:
+        """Left-aligned sentences, and scores in their dtype with -inf where forbidden."""
+        self._check_shapes(emissions, mask)
         sentences = Sentences.of(
             self._batch_first(emissions), None if mask is None else self._batch_first(mask)
         )

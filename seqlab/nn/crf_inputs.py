@@ -84,6 +84,8 @@ class Sentences(NamedTuple):
             return cls(emissions, torch.full((batch,), time, device=emissions.device), None)
         mask = mask.bool()
         lengths = mask.sum(1)
+        if mask.numel() == 0 or bool(mask.all()):
+            return cls(emissions, lengths, None)
         if not bool((mask[:, 1:] & ~mask[:, :-1]).any()):
             return cls(emissions, lengths, None)
         order = (~mask).byte().argsort(dim=1, stable=True)  # (batch, time)
@@ -128,7 +130,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
             backend.fp32_precision = precision
 
 
-def checked_tags(tags: Tensor, sentences: Sentences) -> Tensor:
+def checked_tags(tags: Tensor, sentences: Sentences) -> tuple[Tensor, bool]:
     """Move tags as the emissions were moved; padding becomes 0.
 
     Args:
@@ -136,7 +138,7 @@ def checked_tags(tags: Tensor, sentences: Sentences) -> Tensor:
         sentences: the emissions they belong to.
 
     Returns:
-        ``(batch, time)`` int64.
+        ``(batch, time)`` int64, and whether there is a -1 among them.
 
     Raises:
         ValueError: on an id that is no tag, at a real position.
@@ -146,15 +148,18 @@ def checked_tags(tags: Tensor, sentences: Sentences) -> Tensor:
         raise ValueError(f"Tags must have the shape {(batch, time)}, not {tuple(tags.shape)}.")
     tags = sentences.aligned(tags.long())
     tags = tags.masked_fill(~real_positions(sentences.lengths, time).t(), 0)
-    wrong = (tags < ANY_TAG) | (tags >= num_tags)
-    if bool(wrong.any()):
+    if tags.numel() == 0:
+        return tags, False
+    least, greatest = (int(bound) for bound in tags.aminmax())
+    if least < ANY_TAG or greatest >= num_tags:
+        wrong = (tags < ANY_TAG) | (tags >= num_tags)
         row, place = wrong.nonzero()[0].tolist()
         raise ValueError(
             f"Row {row} has the tag id {int(tags[row, place])} at position "
             f"{sentences.position(row, place)}: ids run from 0 to {num_tags - 1}, "
             f"and {ANY_TAG} stands for any tag."
         )
-    return tags
+    return tags, least == ANY_TAG
 
 
 def refuse_illegal(

@@ -8,14 +8,16 @@ recorded: call them without one.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# Steps between two rescalings. A message never grows, as the weights of a position sum to 1 and the
-# greatest step is 1; that it shrank too far is noticed afterwards, sentence by sentence.
-_RESCALE_EVERY = 2
+# Most steps between two rescalings, and the natural logarithm of what a message may lose meanwhile.
+# It never grows, as the weights of a position sum to 1 and the greatest step is 1; that it shrank
+# too far after all is noticed afterwards, sentence by sentence.
+_SELDOM, _LOSS = 16, 25.0
 # Numbers in the largest temporary; beyond, the batch is taken in parts.
 _PART_NUMBERS = 1 << 24
 
@@ -85,7 +87,7 @@ def forward_backward(emissions: Tensor, lengths: Tensor, scores: Scores) -> Post
         possible, and NaN for a sentence with NaN or ``+inf`` among its emissions.
     """
     real = real_positions(lengths, emissions.shape[1])  # (time, batch)
-    centred = torch.log_softmax(emissions, -1)
+    centred = _log_softmax(emissions)
     if emissions.numel() == 0:
         return _nothing(centred, scores)
     posterior, good = _scaled_posterior(centred, real, lengths, scores)
@@ -96,17 +98,23 @@ def forward_backward(emissions: Tensor, lengths: Tensor, scores: Scores) -> Post
     return _redone(posterior, widened(emissions[rows]), lengths[rows], wide, rows)
 
 
+def _log_softmax(emissions: Tensor) -> Tensor:
+    """`torch.log_softmax` over the tags, which on a CPU takes few of them number by number."""
+    if emissions.shape[-1] >= 16 or not emissions.is_cpu:
+        return torch.log_softmax(emissions, -1)
+    return torch.log_softmax(emissions.transpose(1, 2).contiguous(), 1).transpose(1, 2).contiguous()
+
+
 def widened(values: Tensor) -> Tensor:
     """The same numbers in float64, where the device has it: Apple's GPUs do not."""
     return values if values.device.type == "mps" else values.double()
 
 
-def _both_ways(values: Tensor, real: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def _both_ways(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Lay out each sentence forward and reversed in itself.
 
     Args:
-        values: (batch, time, tag); padding is replaced by the sentence's first position.
-        real: (time, batch).
+        values: (batch, time, tag); padding is replaced by other positions of the sentence.
         lengths: (batch,).
 
     Returns:
@@ -114,13 +122,14 @@ def _both_ways(values: Tensor, real: Tensor, lengths: Tensor) -> tuple[Tensor, T
         time, what was computed for each position on the way back.
     """
     batch, time, tags = values.shape
-    steps = torch.arange(time, device=real.device).unsqueeze(1).expand(time, batch)
-    mirror = torch.where(real, lengths - 1 - steps, 0)  # (time, batch)
-    sources = torch.stack([torch.where(real, steps, 0), mirror], 1)  # (time, 2, batch)
-    sentence = torch.arange(batch, device=real.device)
+    steps = torch.arange(time, device=lengths.device).unsqueeze(1)  # (time, 1)
+    last = (lengths - 1).clamp_(min=0)  # (batch,)
+    mirror = (last - steps).clamp_(min=0)  # (time, batch)
+    sources = torch.stack([torch.minimum(steps, last), mirror], 1)  # (time, 2, batch)
+    sentence = torch.arange(batch, device=lengths.device)
     rows = (sources + sentence * time).flatten()  # (time * 2 * batch,)
     laid = values.flatten(0, 1).index_select(0, rows).view(time, 2, batch, tags)
-    return laid, (mirror * (2 * batch) + batch + sentence).flatten()
+    return laid, mirror.mul_(2 * batch).add_(sentence + batch).flatten()
 
 
 def _on_the_way_back(messages: Tensor, rows: Tensor) -> Tensor:
@@ -129,17 +138,28 @@ def _on_the_way_back(messages: Tensor, rows: Tensor) -> Tensor:
     return messages.flatten(0, 2).index_select(0, rows).view(time, batch, tags)
 
 
-def _peak(values: Tensor) -> Tensor:
-    """The greatest value, or 0 where all are -inf: a shift that never makes NaN."""
-    peak = values.max()
-    return torch.where(peak == -torch.inf, torch.zeros_like(peak), peak)
+def _exponentials(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Exponentials of scores less the greatest one of each row, and those greatest (row, 1)."""
+    # Where all are -inf a finite number is taken off, so that there is no NaN.
+    peak = values.amax(-1, keepdim=True).clamp_(min=torch.finfo(values.dtype).min)
+    return (values - peak).exp_(), peak
 
 
-def _sweep(emitted: Tensor, step: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _interval(step: Tensor) -> int:
+    """After how many steps a message is rescaled; ``step`` holds weights of which 1 is greatest."""
+    least = float(step.amin())  # a step keeps at least this share of a message
+    if not least > 0.0:
+        return 2
+    return max(2, min(_SELDOM, int(_LOSS / max(1.0, -math.log(least)))))
+
+
+def _sweep(
+    emitted: Tensor, step: Tensor, first: Tensor, every: int
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Run both ways; messages before and after each emission, and the scales taken out.
 
     Shapes: emitted (time, 2, batch, tag), step (2, tag, tag), first (2, tag) -> twice
-    (time, 2, batch, tag), and (scaling, 2, batch).
+    (time, 2, batch, tag), and each (2, batch, 1).
     """
     before, after = torch.empty_like(emitted), torch.empty_like(emitted)
     before[0] = first.unsqueeze(1)
@@ -151,38 +171,45 @@ def _sweep(emitted: Tensor, step: Tensor, first: Tensor) -> tuple[Tensor, Tensor
     for now, (incoming, outgoing, weights) in enumerate(slices, start=1):
         torch.bmm(message, step, out=incoming)
         torch.mul(incoming, weights, out=outgoing)
-        if now % _RESCALE_EVERY == 0:
-            scale = outgoing.sum(-1, keepdim=True).clamp_(min=tiny)  # (2, batch, 1)
-            outgoing.div_(scale)
-            scales.append(scale.squeeze(-1))
+        if now % every == 0:
+            scales.append(outgoing.sum(-1, keepdim=True).clamp_(min=tiny))
+            outgoing.div_(scales[-1])
         message = outgoing
-    none = emitted.new_ones(0, 2, emitted.shape[2])
-    return before, after, torch.stack(scales) if scales else none
+    return before, after, scales
 
 
 def _scaled_posterior(
     centred: Tensor, real: Tensor, lengths: Tensor, scores: Scores
 ) -> tuple[Posterior, Tensor]:
     """Posterior in the probability domain, and whether each sentence's can be trusted (batch,)."""
-    peaks = [_peak(values) for values in scores]
-    start, step, end = ((v - p).exp() for v, p in zip(scores, peaks, strict=True))
-    emitted, rows = _both_ways(centred, real, lengths)
-    before, after, scales = _sweep(
-        emitted.exp_(), torch.stack([step, step.t()]), torch.stack([start, end])
-    )
+    tags = len(scores.start)
+    first, borders = _exponentials(torch.stack([scores.start, scores.end]))  # (2, tag), (2, 1)
+    step, between = _exponentials(scores.transitions.reshape(1, -1))  # (1, tag * tag), (1, 1)
+    step = step.view(tags, tags)
+    every = _interval(step)
+    emitted, rows = _both_ways(centred.exp(), lengths)
+    both_steps = torch.stack([step, step.t()])
+    before, after, scales = _sweep(emitted, both_steps, first, every)
     left, right = before[:, 0], _on_the_way_back(after, rows)  # (time, batch, tag)
     share = left * right  # (time, batch, tag)
-    total = share @ share.new_ones(share.shape[-1])  # (time, batch)
-    weight = torch.where(real, total.reciprocal(), 0.0)  # (time, batch)
-    scaled_at = _RESCALE_EVERY * torch.arange(1, len(scales) + 1, device=real.device).unsqueeze(1)
-    good = _trusted(total, real, scales[:, 1], scaled_at, lengths)
-    # `total` holds the message before the last emission, so the scale taken after it is not in it.
-    log_scales = scales[:, 0].log().masked_fill(scaled_at >= lengths - 1, 0.0)  # (scaling, batch)
-    last = total.gather(0, (lengths - 1).clamp(min=0).unsqueeze(0)).squeeze(0)  # (batch,)
-    first, between, final = (widened(peak) for peak in peaks)
-    log_partition = widened(last).log() + widened(log_scales).sum(0)
-    log_partition += first + final + between * (lengths - 1)
-    none = share.new_empty(len(real), 0, len(start))
+    total = share @ share.new_ones(tags)  # (time, batch)
+    # At padding infinite, but NaN where it is NaN.
+    total = torch.where(real, total, total.clamp(min=torch.inf))
+    weight = total.reciprocal()  # (time, batch) 0 at padding
+    good = total.amin(0) > _enough(total)  # (batch,) False for NaN
+    last = (lengths - 1).clamp_(min=0)  # (batch,)
+    peaks = widened(torch.cat([borders, between]))  # (3, 1)
+    log_partition = widened(total.gather(0, last.unsqueeze(0)).squeeze(0)).log_()
+    log_partition += peaks[0] + peaks[1] + peaks[2] * (lengths - 1)
+    if scales:
+        scale = torch.stack(scales).squeeze(-1)  # (scaling, 2, batch)
+        scaled_at = torch.arange(every, len(real), every, device=real.device).unsqueeze(1)
+        good &= _trusted(total, scale[:, 1], scaled_at, lengths)
+        # `total` holds the message before the last emission, so the scale taken after it is not
+        # in it.
+        log_scales = scale[:, 0].log().masked_fill_(scaled_at >= last, 0.0)  # (scaling, batch)
+        log_partition += log_scales.sum(0, dtype=log_partition.dtype)
+    none = share.new_empty(len(real), 0, tags)
     messages = Messages(
         after[:, 0], right, weight, step, lengths[:0], none, none, scores.transitions
     )
@@ -194,22 +221,26 @@ def _scaled_posterior(
     ), good
 
 
-def _trusted(
-    total: Tensor, real: Tensor, scales: Tensor, scaled_at: Tensor, lengths: Tensor
-) -> Tensor:
-    """Whether what underflowed cannot matter, for each sentence (batch,).
+def _enough(total: Tensor) -> float:
+    """The product of two messages from which on nothing that underflowed can matter.
 
     An entry that was lost was below the smallest normal number when it was lost. As no message
-    exceeds 1, it would have added less than that number to ``total (time, batch)``, the sum over
-    the tags of the product of both messages. While the total is 1 / eps^2 times greater, all losses
-    together are below rounding. Where a message was rescaled, the total of before counts: it is
-    smaller by the scale of the way back, (scaling, batch), taken scaled_at (scaling, 1) steps.
+    exceeds 1, it would have added less than that number to the sum over the tags of the product of
+    both messages. While that sum is 1 / eps^2 times greater, all losses together are below
+    rounding.
     """
     limits = torch.finfo(total.dtype)
-    enough = limits.tiny / limits.eps**2
-    unscaled = total.gather(0, (lengths - 1 - scaled_at).clamp(min=0)) * scales
-    good = torch.where(real, total > enough, total.isfinite()).all(0)  # False for NaN
-    return good & ((unscaled > enough) | (scaled_at >= lengths)).all(0)
+    return float(limits.tiny / limits.eps**2)
+
+
+def _trusted(total: Tensor, scales: Tensor, scaled_at: Tensor, lengths: Tensor) -> Tensor:
+    """Whether what underflowed before a message was rescaled cannot matter, by sentence (batch,).
+
+    There the ``total (time, batch)`` of before counts: it is smaller by the scale of the way back,
+    (scaling, batch), taken scaled_at (scaling, 1) steps.
+    """
+    unscaled = total.gather(0, (lengths - 1 - scaled_at).clamp_(min=0)) * scales
+    return ((unscaled > _enough(total)) | (scaled_at >= lengths)).all(0)
 
 
 def _nothing(centred: Tensor, scores: Scores) -> Posterior:
@@ -265,7 +296,7 @@ def _log_sums(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both sweeps in logarithms: log partition, marginals, left and right log messages."""
     real = real_positions(lengths, emissions.shape[1])
-    emitted, rows = _both_ways(emissions, real, lengths)  # (time, 2, row, tag)
+    emitted, rows = _both_ways(emissions, lengths)  # (time, 2, row, tag)
     step = torch.stack([scores.transitions, scores.transitions.t()]).unsqueeze(1)
     before, after = torch.empty_like(emitted), torch.empty_like(emitted)
     before[0] = torch.stack([scores.start, scores.end]).unsqueeze(1)

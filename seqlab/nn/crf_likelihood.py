@@ -18,10 +18,13 @@ from seqlab.nn.crf_kernels import (
     real_positions,
     widened,
 )
-from seqlab.nn.crf_search import path_score
+from seqlab.nn.crf_search import pair_scores, tag_pairs
+from seqlab.nn.kernels import crf_triton
 
 
-def log_likelihood(emissions: Tensor, lengths: Tensor, scores: Scores, tags: Tensor) -> Tensor:
+def log_likelihood(
+    emissions: Tensor, lengths: Tensor, scores: Scores, tags: Tensor, partial: bool
+) -> Tensor:
     """Log-probability of the tags; of all sequences that agree with them where some are unknown.
 
     Args:
@@ -29,13 +32,14 @@ def log_likelihood(emissions: Tensor, lengths: Tensor, scores: Scores, tags: Ten
         lengths: ``(batch,)``.
         scores: start, transition and end scores in the dtype of the emissions.
         tags: ``(batch, time)`` ids, -1 for any tag; 0 at padding.
+        partial: whether there is a -1 among them.
 
     Returns:
         ``(batch,)`` nats; differentiable once in the emissions and the scores.
     """
-    unknown = tags == ANY_TAG
-    if not bool(unknown.any()):
+    if not partial:
         return _likelihood(emissions, lengths, scores, tags).to(emissions.dtype)
+    unknown = tags == ANY_TAG
     # Both sums lose the same shift, so that their difference keeps its digits.
     top = emissions.detach().amax(-1, keepdim=True)  # (batch, time, 1)
     emissions = emissions - top.masked_fill(top == -torch.inf, 0.0)
@@ -80,21 +84,27 @@ class _Likelihood(torch.autograd.Function):
         scores = Scores(start, transitions, end)
         posterior = forward_backward(emissions, lengths, scores)
         difference = posterior.marginals.neg_()  # (time, batch, tag) seen minus expected
+        pairs = None
         if tags is None:
             value = -posterior.log_partition - _shift(emissions, posterior, lengths)  # (batch,)
         else:
-            value = path_score(posterior.emissions, tags, lengths, scores)  # (batch,)
+            real = real_positions(lengths, tags.shape[1])  # (time, batch)
+            gold = tags.unsqueeze(-1)  # (batch, time, 1)
+            chosen = posterior.emissions.gather(-1, gold).squeeze(-1)  # (batch, time)
+            pairs = tag_pairs(tags, ~real.t(), len(start))
+            chosen.masked_fill_(~real.t(), 0.0)
+            value = chosen.sum(-1, dtype=posterior.log_partition.dtype)  # (batch,)
+            value += pair_scores(scores).take(pairs).sum(-1, dtype=value.dtype)
             value -= posterior.log_partition
-            gold = tags.t().unsqueeze(-1)  # (time, batch, 1)
-            seen = real_positions(lengths, tags.shape[1]).unsqueeze(-1)
-            difference.scatter_(-1, gold, difference.gather(-1, gold) + seen)
-        ctx.save_for_backward(difference, lengths, tags, *posterior.messages)
+            seen = real.unsqueeze(-1).to(difference.dtype)  # (time, batch, 1)
+            difference.scatter_add_(-1, gold.transpose(0, 1), seen)
+        ctx.save_for_backward(difference, lengths, pairs, *posterior.messages)
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
-        difference, lengths, tags, *messages = ctx.saved_tensors
+        difference, lengths, pairs, *messages = ctx.saved_tensors
         weights = weights.to(difference.dtype)  # (batch,)
         emissions = start = transitions = end = None
         with full_precision(weights.device):
@@ -103,15 +113,20 @@ class _Likelihood(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 start = weights @ difference[0]
             if ctx.needs_input_grad[2]:
-                transitions = -transition_counts(Messages(*messages), weights)
-                if tags is not None:
-                    seen = real_positions(lengths - 1, tags.shape[1] - 1).t()
-                    pairs = (tags[:, :-1], tags[:, 1:])  # of (batch, time - 1)
-                    transitions.index_put_(pairs, seen * weights.unsqueeze(1), accumulate=True)
+                expected = transition_counts(Messages(*messages), weights)
+                transitions = -expected if pairs is None else _counts(pairs, weights, expected)
             if ctx.needs_input_grad[3]:
                 last = (lengths - 1).clamp(min=0)
                 end = weights @ difference[last, torch.arange(len(last), device=last.device)]
         return emissions, start, transitions, end, None, None
+
+
+def _counts(pairs: Tensor, weights: Tensor, expected: Tensor) -> Tensor:
+    """How much oftener each tag follows each other one than expected: (previous tag, next tag)."""
+    size = len(expected) + 1
+    seen = weights.new_zeros(size * size)
+    seen.index_add_(0, pairs.flatten(), weights.unsqueeze(1).expand_as(pairs).flatten())
+    return seen.view(size, size)[:-1, :-1] - expected
 
 
 def _shift(emissions: Tensor, posterior: Posterior, lengths: Tensor) -> Tensor:
@@ -126,5 +141,7 @@ def _shift(emissions: Tensor, posterior: Posterior, lengths: Tensor) -> Tensor:
 def _likelihood(emissions: Tensor, lengths: Tensor, scores: Scores, tags: Tensor | None) -> Tensor:
     if emissions.numel() == 0:
         return widened(emissions.sum((1, 2)))  # (batch,) zeros: an empty sentence is certain
+    if crf_triton.computes(emissions, scores):
+        return crf_triton.likelihood(emissions, lengths, scores, tags)
     value: Tensor = _Likelihood.apply(emissions, *scores, lengths, tags)  # type: ignore[no-untyped-call]
     return value

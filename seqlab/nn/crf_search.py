@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.nn.crf_kernels import Scores, parts, real_positions, widened
+from seqlab.nn.kernels import crf_triton
 
 # Steps between two subtractions of the best score, which change no decision and keep the numbers
 # small, so that float32 can tell sequences apart in long sentences as well.
@@ -29,17 +30,34 @@ def path_score(emissions: Tensor, tags: Tensor, lengths: Tensor, scores: Scores)
         ``(batch,)`` in float64 where the device has it; 0 for an empty sentence, ``-inf`` for a
         forbidden sequence.
     """
-    real = real_positions(lengths, emissions.shape[1]).t()  # (batch, time)
+    padding = ~real_positions(lengths, emissions.shape[1]).t()  # (batch, time)
+    pairs = tag_pairs(tags, padding, len(scores.start))
     emitted = emissions.gather(-1, tags.unsqueeze(-1)).squeeze(-1)  # (batch, time)
-    score = widened(emitted.masked_fill(~real, 0.0)).sum(-1)  # (batch,)
-    if emissions.numel() == 0:
-        return score
-    pairs = (tags[:, :-1] * len(scores.start) + tags[:, 1:]).flatten()  # (batch * (time - 1),)
-    follow = scores.transitions.flatten().index_select(0, pairs).view(len(tags), -1)
-    last = tags.gather(1, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)  # (batch,)
-    borders = widened(scores.start)[tags[:, 0]] + widened(scores.end)[last]  # (batch,)
-    score += widened(follow.masked_fill(~real[:, 1:], 0.0)).sum(-1)
-    return score + borders.masked_fill(lengths == 0, 0.0)
+    total = widened(emissions[:0]).dtype
+    score = emitted.masked_fill_(padding, 0.0).sum(-1, dtype=total)  # (batch,)
+    return score + pair_scores(scores).take(pairs).sum(-1, dtype=total)
+
+
+def tag_pairs(tags: Tensor, padding: Tensor, size: int) -> Tensor:
+    """Number every pair of neighbours, sentence borders among them, for a table of pairs.
+
+    Args:
+        tags: ``(batch, time)`` ids.
+        padding: ``(batch, time)`` True there.
+        size: number of tags, which also is the id of what is outside of a sentence.
+
+    Returns:
+        ``(batch, time + 1)`` places in a flat ``(size + 1, size + 1)`` table: from the border to
+        the first tag, from tag to tag, from the last tag to the border, from border to border.
+    """
+    padded = nn.functional.pad(tags.masked_fill(padding, size), (1, 1), value=size)
+    return torch.add(padded[:, 1:], padded[:, :-1], alpha=size + 1)
+
+
+def pair_scores(scores: Scores) -> Tensor:
+    """Put all scores into one ``(tag + 1, tag + 1)`` table; see :func:`tag_pairs`."""
+    below = torch.cat([scores.start, scores.start.new_zeros(1)]).unsqueeze(0)
+    return torch.cat([torch.cat([scores.transitions, scores.end.unsqueeze(1)], 1), below])
 
 
 def viterbi(emissions: Tensor, lengths: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
@@ -62,6 +80,8 @@ def viterbi(emissions: Tensor, lengths: Tensor, scores: Scores) -> tuple[Tensor,
     real = real_positions(lengths, time)  # (time, batch)
     if emissions.numel() == 0:
         return lengths.new_full((batch, time), -1), emissions.new_zeros(batch)
+    if crf_triton.computes(emissions, scores):
+        return crf_triton.viterbi(emissions, lengths, scores)
     split = parts(batch, tags)
     if len(split) > 1:
         found = [viterbi(emissions[some], lengths[some], scores) for some in split]

@@ -13,9 +13,11 @@ from seqlab.errors import RecipeError
 from seqlab.nn.characters import largest_sums
 from seqlab.nn.dropout import Dropout
 from seqlab.nn.encoders import BiLSTM
+from seqlab.nn.kernels import chosen
 from seqlab.nn.pooling import LastPooling
 
 _ROWS = 64  # the number of forms is rounded up, so that the CPU's matrix kernels meet few shapes
+_GROUP = 1024  # forms whose characters are read at once, where all of them may be many
 
 
 def uniform_(weight: Tensor) -> None:
@@ -227,7 +229,17 @@ class WordEmbedder(nn.Module):
         Returns:
             ``(form, dim)``: all of their embedding but for feature columns.
         """
-        return torch.cat([self.words(words), *self._written(characters, casing)], -1)
+        parts = [self.words(words)]
+        compiled = parts[0].dtype == torch.float32 and chosen(parts[0]) == "native"
+        if compiled and not isinstance(self.characters, CharacterLSTM):  # padding takes no room
+            return torch.cat([*parts, *self._written(characters, casing)], -1)
+        order = (characters != 0).sum(1).argsort()  # (form,): like lengths side by side
+        groups = [
+            self._written(_trimmed(characters[some]), casing[some])
+            for some in torch.split(order, _GROUP)
+        ]
+        parts.extend(torch.cat(group)[order.argsort()] for group in zip(*groups, strict=True))
+        return torch.cat(parts, -1)
 
     def look_up(self, vectors: Tensor, forms: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
         """Embed a batch whose word forms are embedded already; equal to calling the module.
@@ -255,3 +267,9 @@ class WordEmbedder(nn.Module):
         if self.casing is not None:
             parts.append(self.casing(casing))
         return parts
+
+
+def _trimmed(characters: Tensor) -> Tensor:
+    """Leave out the padding that all forms of ``(form, character)`` share, but for one column."""
+    used = (characters != 0).any(0).sum()
+    return characters[:, : max(1, int(used))]

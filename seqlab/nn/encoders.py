@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from seqlab.errors import RecipeError, check_range, nearest
-from seqlab.nn.cells import draw_noise, make_layer, read, state_sizes
+from seqlab.nn.cells import cell_size_of, draw_noise, make_layer, read, state_sizes
 from seqlab.nn.dropout import Dropout, LockedDropout
 from seqlab.nn.gated import State
 from seqlab.nn.initialisation import Initialisation, initialise
+from seqlab.nn.kernels import chosen, lstm_native
 
 MergeName = Literal["concat", "sum", "mean", "product"]
 ConnectionName = Literal["none", "residual", "highway"]
+_SUMS = 1 << 23  # numbers; more of them are not found in the caches when they are looked up
 
 
 class Encoder(Protocol):
@@ -25,6 +28,22 @@ class Encoder(Protocol):
 
     def __call__(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Map ``x (batch, time, input)`` with ``lengths`` to ``(batch, time, output_size)``."""
+
+
+class Lookup(NamedTuple):
+    """Sequences of vectors that stand in a table, as those of words do."""
+
+    table: Tensor  # (row, dim)
+    rows: Tensor  # (batch, time) int64: the row of every token
+    sums: Tensor  # of the first rows: RecurrentEncoder.sums
+
+    def cut(self, first: int, end: int) -> Lookup:
+        """Keep the tokens from one place to another."""
+        return self._replace(rows=self.rows[:, first:end])
+
+
+# Reads with the directions of a layer, given its depth and (batch, time, input).
+Reader = Callable[[int, "Tensor | Lookup"], list[Tensor]]
 
 
 def reversal(lengths: Tensor, time: int) -> Tensor:
@@ -57,7 +76,8 @@ class RecurrentEncoder(nn.Module):
     The backward direction (Schuster and Paliwal, 1997; Graves and Schmidhuber, 2005) reads every
     sequence turned round inside its own length. That gives the very results of packed sequences,
     but keeps the padded layout for which torch has its fast CPU kernel, and lets both directions of
-    our own cells go through time together.
+    our own cells go through time together. Our own compiled kernel for the LSTM
+    (`seqlab.nn.kernels.lstm_native`) turns nothing round.
 
     Args:
         input_size: size of the input.
@@ -151,38 +171,53 @@ class RecurrentEncoder(nn.Module):
         if connection == "highway":
             self.highways.extend(_highway(self.output_size) for _ in range(num_layers - 1))
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Lookup, lengths: Tensor) -> Tensor:
         """Read sequences.
 
         Args:
-            x: ``(batch, time, input_size)``.
+            x: ``(batch, time, input_size)``, or a :class:`Lookup` with the sums that :meth:`sums`
+                gave, which are used where no gradient is wanted.
             lengths: ``(batch,)`` int64 on the device of ``x``.
 
         Returns:
             ``(batch, time, output_size)``; what stands at padding has no meaning.
         """
-        if torch.is_grad_enabled():  # backwards, what is no number at padding would spread
-            step = torch.arange(x.shape[1], device=x.device)
-            x = x.masked_fill((step >= lengths.unsqueeze(1)).unsqueeze(-1), 0)
-        index = reversal(lengths, x.shape[1]) if len(self.backward_layers) else None
+        read = self._reader(x, lengths)
         for depth in range(len(self.forward_layers)):
-            x = self.step(depth, x, index)
+            x = self.step(depth, x, read)
+        assert isinstance(x, Tensor)
         return x
 
-    def step(self, depth: int, x: Tensor, index: Tensor | None) -> Tensor:
+    def step(self, depth: int, x: Tensor | Lookup, read: Reader) -> Tensor:
         """Read with one layer.
 
         Args:
             depth: which, from 0.
-            x: ``(batch, time, input)``.
-            index: turns sequences round, see :func:`reversal`; None for one direction.
+            x: ``(batch, time, input)``; a :class:`Lookup` for the first layer alone.
+            read: reads with the directions of a layer.
 
         Returns:
             ``(batch, time, output_size)``.
         """
-        if depth:
-            x = self.dropout(x)
-        return self.join(depth, x, self._read(depth, x, index))
+        if isinstance(x, Lookup):
+            return self.join(depth, x.table, read(depth, x))
+        x = self.dropout(x) if depth else x
+        return self.join(depth, x, read(depth, x))
+
+    def sums(self, rows: Tensor) -> Tensor | None:
+        """Multiply the first rows of a table by the weights of the first layer, once for all.
+
+        Args:
+            rows: ``(row, input_size)``, those of a :class:`Lookup` that come up again and again.
+
+        Returns:
+            ``(direction, some rows, 4 * hidden)``, of as many of the rows as take up 32 MB; None
+            where no kernel reads the layers that can do with it.
+        """
+        layers = self.layers(0)
+        numbers = len(layers) * 4 * cell_size_of(layers[0])
+        some = rows[: max(1, _SUMS // numbers)]
+        return lstm_native.sums(layers, some) if self._compiled(rows) else None
 
     def layers(self, depth: int) -> list[nn.Module]:
         """Return the one or two directions of a layer, forward first."""
@@ -211,6 +246,42 @@ class RecurrentEncoder(nn.Module):
             for way in range(ways)
         ]
 
+    def _compiled(self, x: Tensor) -> bool:
+        """Whether our own compiled kernel reads: without noise, from a state of zeros."""
+        noisy = self.zoneout or (self.training and self.recurrent_dropout)
+        layers = [*self.forward_layers, *self.backward_layers]
+        plain = not noisy and not len(self.starts)
+        return plain and lstm_native.supports(layers, x) and chosen(x) == "native"
+
+    def _reader(self, x: Tensor | Lookup, lengths: Tensor) -> Reader:
+        """Choose the kernel that reads sequences."""
+        if self._compiled(x.table if isinstance(x, Lookup) else x):
+            return lambda depth, x: self._read_compiled(depth, x, lengths)
+        time = (x.rows if isinstance(x, Lookup) else x).shape[1]
+        index = reversal(lengths, time) if len(self.backward_layers) else None
+
+        def read(depth: int, x: Tensor | Lookup) -> list[Tensor]:
+            if isinstance(x, Lookup):
+                x = functional.embedding(x.rows, x.table)
+            if not depth and torch.is_grad_enabled():
+                # Backwards, what is no number at padding would spread.
+                step = torch.arange(time, device=x.device)
+                x = x.masked_fill((step >= lengths.unsqueeze(1)).unsqueeze(-1), 0)
+            return self._read(depth, x, index)
+
+        return read
+
+    def _read_compiled(self, depth: int, x: Tensor | Lookup, lengths: Tensor) -> list[Tensor]:
+        """What the directions of a layer give, side by side in one tensor if that is wanted."""
+        layers = self.layers(depth)
+        if isinstance(x, Lookup) and torch.is_grad_enabled():  # which sums do not lead back
+            x = functional.embedding(x.rows, x.table)
+        if isinstance(x, Lookup):
+            out = lstm_native.look_up(layers, x.table, x.rows, lengths, x.sums)
+        else:
+            out = lstm_native.read(layers, x, lengths)
+        return [out] if self.merge == "concat" else list(out.chunk(2, -1))
+
     def _read(self, depth: int, x: Tensor, index: Tensor | None) -> list[Tensor]:
         """What the directions of a layer give, each ``(batch, time, size)``, as the text goes."""
         layers = self.layers(depth)
@@ -233,7 +304,8 @@ class RecurrentEncoder(nn.Module):
         Args:
             depth: which layer, from 0.
             x: ``(batch, time, input)``, the layer's input.
-            ways: what its directions give, ``(batch, time, size)``, in the order of the text.
+            ways: what its directions give, ``(batch, time, size)``, in the order of the text; a
+                single tensor is taken to hold all directions side by side.
 
         Returns:
             ``(batch, time, output_size)``.

@@ -1,8 +1,8 @@
 """How exactly a model computes: float32 throughout, or bfloat16 where that is faster.
 
-``exact`` leaves every product in float32. ``fast`` rounds the factors of matrix products, layers and
-kernels that can take them to bfloat16, 8 bits of mantissa in place of 24, and adds up in float32.
-Weights, gradients of weights, optimizers and the CRF stay in float32 in both.
+``exact`` leaves every product in float32. ``fast`` rounds the factors of the matrix products that
+torch's autocast covers to bfloat16, 8 bits of mantissa in place of 24, and adds up in float32.
+Weights, gradients of weights, optimizers, the CRF and compiled layers stay in float32 in both.
 """
 
 from __future__ import annotations

@@ -573,3 +573,21 @@ def test_every_parameter_belongs_to_a_named_part() -> None:
     model = model_of(spans())
     parts = {name.split(".")[0] for name, _ in model.named_parameters()}
     assert parts == {"embedder", "encoder", "emit", "crf"}
+
+
+def test_the_fast_precision_trains_and_scores_with_bfloat16_factors() -> None:
+    corpus = spans(60)
+    losses = {}
+    for precision in ("exact", "fast"):
+        model = model_of(corpus, precision=precision, dropout=0.0)
+        assert model.config["precision"] == precision
+        loss = model.training_step(corpus.batches()[0], 0)
+        loss.backward()
+        assert model.emit.weight.grad is not None
+        assert model.emit.weight.grad.dtype == torch.float32
+        losses[precision] = loss.item()
+        model.eval()
+        model.validation_step(corpus.batches()[0], 0)
+        assert model.scores("val")["val/accuracy"] >= 0.0
+    assert losses["fast"] != losses["exact"]
+    assert losses["fast"] == pytest.approx(losses["exact"], rel=0.02)

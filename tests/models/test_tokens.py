@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqlab.batch import Batch, FormTable
+from seqlab.batch import Batch, Forms, FormTable
 from seqlab.errors import RecipeError
 from seqlab.models.tokens import TokenModel
-from seqlab.nn.encoders import RecurrentEncoder
+from seqlab.nn.encoders import Lookup, RecurrentEncoder
+from seqlab.nn.kernels import VARIABLE, library
 from seqlab.vocabulary import Vocabulary, word_vocabulary
 
 WORDS = ["the", "cat", "sees", "a", "dog", "."]
@@ -202,3 +203,88 @@ def test_tokens_are_embedded_each_by_itself() -> None:
     assert one.shape == (2, model.embedder.output_size)
     torch.testing.assert_close(one[1], other[0])
     assert not torch.equal(one[0], one[1])
+
+
+def test_a_message_shows_the_first_words_of_a_batch_as_the_model_sees_them() -> None:
+    assert model_of().beginning(batch_of(["The", "unicorn", "sees"], ["a"])) == "the <unk> sees"
+    assert model_of().beginning(batch_of(["a"], text(9))) == "a"
+    assert len(model_of().beginning(batch_of(text(20))).split()) == 8
+
+
+def prepared(model: TokenModel, *texts: list[str]) -> tuple[Forms, Batch]:
+    """A batch of forms that a model was shown before."""
+    table = FormTable(SOURCE)
+    forms, places = table.forms(table.index([w for t in texts for w in t]), often=True)
+    model.prepare(forms)
+    return forms, forms.batch(places, [len(t) for t in texts])
+
+
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+@pytest.mark.parametrize("window", [2048, 7])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"characters": "lstm"}, {"characters": "none"}, {"casing_size": 0}, {"cell": "gru"}],
+    ids=str,
+)
+@torch.no_grad()
+def test_what_is_prepared_of_forms_changes_no_state(
+    options: dict[str, Any], window: int, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernels)
+    monkeypatch.setattr("seqlab.models.tokens._FEW", 1)
+    monkeypatch.setattr("seqlab.nn.embedders._GROUP", 3)
+    model = model_of(window=window, **options).eval()
+    texts = [["the", "cat", "sees", "the", "Unicorn-3", "the"], text(30), ["a"]]
+    forms, batch = prepared(model, *texts)
+    native = library.obstacle() is None and kernels == "auto" and "cell" not in options
+    assert (batch.sums is not None) == native
+    assert forms.repeated == 4
+    assert forms.vectors is not None
+    assert forms.vectors.shape == (6, model.embedder.output_size)
+    expected = batch_of(*texts)
+    assert expected.vectors is None
+    torch.testing.assert_close(
+        model.encode(batch)[batch.mask], model.encode(expected)[batch.mask], rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(model.embed(batch)[batch.mask], model.embed(expected)[batch.mask])
+
+
+def test_nothing_is_prepared_while_training() -> None:
+    _, batch = prepared(model_of().train(), text(200))
+    assert batch.vectors is None
+    assert batch.sums is None
+
+
+@torch.no_grad()
+def test_a_model_that_embeds_in_its_own_way_is_asked_for_every_batch() -> None:
+    class Louder(TokenModel):
+        def embed(self, batch: Batch) -> Tensor:
+            return 2 * super().embed(batch)
+
+    torch.manual_seed(0)
+    words = [f"{a}{b}" for a in "abcdefg" for b in "abcdefg"] * 2  # enough of them for sums
+    texts = [words[:60], words[60:]]
+    model, plain = Louder(SOURCE, TARGET, **SMALL).eval(), model_of().eval()
+    plain.load_state_dict(model.state_dict())
+    _, batch = prepared(model, *texts)
+    assert batch.vectors is not None
+    assert batch.sums is None
+    torch.testing.assert_close(model.embed(batch), 2 * plain.embed(batch))
+    torch.testing.assert_close(
+        model.encode(batch)[batch.mask], model.encode(batch_of(*texts))[batch.mask]
+    )
+    assert not torch.allclose(model.encode(batch), plain.encode(batch))
+
+
+@torch.no_grad()
+def test_an_encoder_that_reads_in_its_own_way_gets_vectors() -> None:
+    class Halved(RecurrentEncoder):
+        def forward(self, x: Tensor | Lookup, lengths: Tensor) -> Tensor:
+            assert isinstance(x, Tensor)
+            return super().forward(x / 2, lengths)
+
+    model = model_of().eval()
+    model.encoder = Halved(model.embedder.output_size, 6).eval()
+    _, batch = prepared(model, [f"{a}{b}" for a in "abcdefg" for b in "abcdefg"] * 2)
+    assert batch.sums is None
+    assert model.encode(batch).shape == (1, 98, 12)

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from seqlab.errors import RecipeError
 from seqlab.nn.embedders import CharacterCNN, CharacterLSTM, WordEmbedder, uniform_
+from seqlab.nn.kernels import VARIABLE
 
 # Five forms of one to four characters; row 0 of every embedding is padding.
 SPELLINGS = [[1, 2, 3, 4], [5], [2, 2], [6, 1, 5], [3]]
@@ -248,3 +249,47 @@ def test_embeddings_start_uniform_with_a_row_of_zeros() -> None:
     assert (weight[0] == 0).all()
     assert weight.abs().max() <= 0.5
     assert weight[1:].var().item() == pytest.approx(1 / 12, rel=0.05)  # (2 * 0.5) ** 2 / 12
+
+
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("characters", ["cnn", "lstm", "none"])
+@torch.no_grad()
+def test_forms_that_are_embedded_ahead_give_the_same_tokens(
+    characters: Any, dtype: torch.dtype, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernels)
+    monkeypatch.setattr("seqlab.nn.embedders._GROUP", 2)
+    torch.manual_seed(2)
+    embedder = WordEmbedder(
+        9, 4, num_characters=7, characters=characters, character_size=6, casing_size=3,
+        num_features=[5], feature_size=2,
+    ).to(dtype)  # fmt: skip
+    spellings = padded(SPELLINGS, spare=3)
+    words, casing = torch.tensor([8, 1, 3, 3, 5]), torch.tensor([1, 2, 1, 7, 3])
+    forms = torch.tensor([[0, 1, 4], [3, 2, 1]])
+    features = [torch.tensor([[1, 2, 3], [4, 0, 1]])]
+    vectors = embedder.of_forms(words, spellings, casing)
+    assert vectors.shape == (5, embedder.output_size - 2)
+    expected = embedder(words[forms], forms, spellings, casing, features)
+    torch.testing.assert_close(embedder.look_up(vectors, forms, features), expected)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+def test_characters_of_many_forms_are_read_some_at_a_time_and_without_their_padding(
+    kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernels)
+    monkeypatch.setattr("seqlab.nn.embedders._GROUP", 64)
+    embedder = WordEmbedder(9, 4, num_characters=7, characters="lstm", character_size=6)
+    assert embedder.characters is not None
+    seen = []
+    embedder.characters.register_forward_pre_hook(lambda _, x: seen.append(tuple(x[0].shape)))
+    spellings = torch.zeros(130, 50, dtype=torch.int64)
+    spellings[:, 0] = 1
+    spellings[7] = 2
+    vectors = embedder.of_forms(torch.ones(130, dtype=torch.int64), spellings, torch.ones(130))
+    assert seen == [(64, 1), (64, 1), (64, 50)]  # the last two of them, rounded up
+    rest = torch.arange(130) != 7
+    assert torch.equal(vectors[rest], vectors[:1].expand(129, -1))
+    assert not torch.allclose(vectors[7], vectors[0])

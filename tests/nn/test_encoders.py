@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqlab.errors import RecipeError
 from seqlab.nn.cells import CELLS, read
-from seqlab.nn.encoders import MERGES, BiLSTM, RecurrentEncoder, reversal, turn
+from seqlab.nn.encoders import MERGES, BiLSTM, Lookup, RecurrentEncoder, reversal, turn
+from seqlab.nn.kernels import VARIABLE, library, lstm_native
 
 # Torch says once that its projection has no fast kernel on this CPU.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
@@ -36,6 +37,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 CONNECTIONS = ["none", "residual", "highway"]
 DOUBLE = torch.float64
+compiled = pytest.mark.skipif(
+    library.obstacle() is not None, reason=f"no compiled kernels: {library.obstacle()}"
+)
 
 
 def packed_twin(encoder: RecurrentEncoder) -> nn.RNNBase:
@@ -495,3 +499,154 @@ def test_one_token_of_one_sequence(cell: str) -> None:
 def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         RecurrentEncoder(3, **{"hidden_size": 4, **options})
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    **WAYS,
+    "three layers": {"num_layers": 3},
+    "residual": {"num_layers": 3, "connection": "residual"},
+    "highway": {"num_layers": 2, "connection": "highway", "merge": "mean"},
+}
+
+
+@compiled
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_the_compiled_kernel_reads_as_torch_does(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    encoder = RecurrentEncoder(9, 13, **options)
+    lengths = torch.tensor([4, 1, 6, 2])
+    mask = real(lengths, 6)
+    values = torch.randn(4, 6, 9).masked_fill(~mask.unsqueeze(-1), torch.nan)
+    results = {}
+    for kernels in ("native", "plain"):
+        monkeypatch.setenv(VARIABLE, kernels)
+        x = values.clone().requires_grad_()
+        out = encoder(x, lengths)
+        loss = out[mask].square().sum()
+        with torch.no_grad():
+            alone = encoder(x, lengths)
+        torch.testing.assert_close(alone[mask], out[mask])
+        found = torch.autograd.grad(loss, [x, *encoder.parameters()])
+        results[kernels] = [out[mask], *found]
+    for ours, theirs in zip(results["native"], results["plain"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("options", "is_compiled"),
+    [
+        ({}, True),
+        ({"bidirectional": False}, True),
+        ({"dropout": 0.5, "num_layers": 2}, True),
+        ({"recurrent_dropout": 0.5}, False),
+        ({"zoneout": 0.5}, False),
+        ({"learned_state": True}, False),
+        ({"proj_size": 2}, False),
+        ({"cell": "gru"}, False),
+        ({"cell": "peephole"}, False),
+    ],
+    ids=str,
+)
+def test_the_compiled_kernel_reads_what_it_can(
+    options: dict[str, Any], is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    read_compiled = lstm_native.read
+
+    def counted(*arguments: Any) -> Tensor:
+        calls.append(arguments)
+        return read_compiled(*arguments)
+
+    monkeypatch.setattr(lstm_native, "read", counted)
+    monkeypatch.setenv(VARIABLE, "native")
+    encoder = RecurrentEncoder(3, 4, **options)
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([5, 3])
+    encoder(x, lengths)
+    assert len(calls) == is_compiled * len(encoder.forward_layers)
+    calls.clear()
+    encoder.double()(x.double(), lengths)
+    assert calls == []
+    monkeypatch.setenv(VARIABLE, "plain")
+    encoder.float()(x, lengths)
+    assert calls == []
+
+
+@compiled
+def test_recurrent_dropout_does_not_keep_the_compiled_kernel_from_predicting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VARIABLE, "native")
+    encoder = RecurrentEncoder(3, 4, recurrent_dropout=0.5)
+    assert not encoder._compiled(torch.randn(1, 1, 3))
+    assert encoder.eval()._compiled(torch.randn(1, 1, 3))
+
+
+@pytest.mark.parametrize("kernels", ["native", "plain"])
+@pytest.mark.parametrize("known", [0, 1, 3, 8])
+@pytest.mark.parametrize("options", [*KINDS.values(), {"cell": "gru"}], ids=[*KINDS, "gru"])
+@torch.no_grad()
+def test_sequences_of_a_table_are_read_as_the_vectors_that_stand_there(
+    options: dict[str, Any], known: int, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernels == "native" and library.obstacle() is not None:
+        pytest.skip(f"no compiled kernels: {library.obstacle()}")
+    monkeypatch.setenv(VARIABLE, kernels)
+    torch.manual_seed(1)
+    encoder = RecurrentEncoder(9, 13, **options).eval()
+    table = torch.randn(8, 9)
+    table[[0, 7]] = torch.nan  # which padding alone asks for, one with a sum and one without
+    lengths = torch.tensor([4, 0, 6, 2, 1])
+    mask = real(lengths, 6)
+    rows = torch.randint(1, 7, (5, 6)).where(mask, torch.tensor([0, 7, 0, 7, 0, 7]))
+    sums = encoder.sums(table[:known])
+    assert (sums is not None) == (kernels == "native" and "cell" not in options)
+    if sums is None:
+        sums = torch.empty(0)
+    else:
+        assert sums.shape == (len(encoder.layers(0)), max(known, 0), 4 * 13)
+    found = encoder(Lookup(table, rows, sums), lengths)
+    torch.testing.assert_close(found[mask], encoder(table[rows], lengths)[mask])
+    some = Lookup(table, rows, sums).cut(1, 4)
+    cut = (lengths - 1).clamp(0, 3)
+    expected = encoder(table[rows[:, 1:4]], cut)
+    inside = real(cut, 3)
+    torch.testing.assert_close(encoder(some, cut)[inside], expected[inside])
+
+
+@compiled
+def test_sums_are_of_as_many_rows_as_caches_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "native")
+    encoder = RecurrentEncoder(3, 4).eval()  # 32 numbers a row
+    table = torch.randn(10, 3)
+    for room, expected in ((320, 10), (319, 9), (96, 3), (5, 1)):
+        monkeypatch.setattr("seqlab.nn.encoders._SUMS", room)
+        sums = encoder.sums(table)
+        assert sums is not None
+        assert sums.shape == (2, expected, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert encoder.sums(table) is None
+
+
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+def test_a_table_gets_the_gradients_of_the_vectors_that_stand_there(
+    kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernels)
+    torch.manual_seed(1)
+    encoder = RecurrentEncoder(3, 4)
+    table = torch.randn(5, 3, requires_grad=True)
+    rows, lengths = torch.tensor([[1, 2, 4], [3, 0, 0]]), torch.tensor([3, 1])
+    with torch.no_grad():
+        sums = encoder.sums(table)
+    wanted = [table, *encoder.parameters()]
+    losses = [
+        encoder(x, lengths)[real(lengths, 3)].square().sum()
+        for x in (Lookup(table, rows, torch.empty(0) if sums is None else sums), table[rows])
+    ]
+    ours, theirs = (torch.autograd.grad(loss, wanted) for loss in losses)
+    for one, other in zip(ours, theirs, strict=True):
+        assert (other != 0).any()
+        torch.testing.assert_close(one, other)

@@ -7,7 +7,7 @@ import torch
 
 from seqlab.errors import UsageError
 from seqlab.nn import kernels
-from seqlab.nn.kernels import chosen, obstacle, wanted
+from seqlab.nn.kernels import chosen, library, obstacle, wanted
 
 ON_CPU = torch.zeros(1)
 GPU = torch.device("cuda:0")
@@ -29,13 +29,42 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], cuda: st
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Abacus 3")
 
 
-@pytest.mark.parametrize("switch", ["auto", "plain", ""])
-def test_a_cpu_gets_plain_kernels(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen(ON_CPU) == "plain"
-    monkeypatch.setenv("SEQLAB_KERNELS", switch)
-    assert chosen(ON_CPU) == "plain"
+@pytest.mark.parametrize("switch", ["auto", "native", "", None])
+def test_a_cpu_gets_compiled_kernels(switch: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "obstacle", lambda: None)
+    if switch is not None:
+        monkeypatch.setenv("SEQLAB_KERNELS", switch)
+    assert chosen(ON_CPU) == "native"
     monkeypatch.setenv("TRITON_INTERPRET", "1")  # not a reason to be slow
+    assert chosen(ON_CPU) == "native"
+
+
+def test_a_cpu_gets_plain_kernels_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "obstacle", lambda: None)
+    monkeypatch.setenv("SEQLAB_KERNELS", "plain")
     assert chosen(ON_CPU) == "plain"
+
+
+def test_without_a_compiler_auto_is_plain_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(library, "obstacle", lambda: "there is no compiler")
+    monkeypatch.setattr(library, "_said", set())
+    assert [chosen(ON_CPU), chosen(ON_CPU)] == ["plain", "plain"]
+    assert capfd.readouterr().err.count("there is no compiler, so plain PyTorch computes") == 1
+
+
+def test_asking_for_compiled_kernels_that_cannot_be_had_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(library, "obstacle", lambda: "there is no compiler")
+    monkeypatch.setenv("SEQLAB_KERNELS", "native")
+    with pytest.raises(UsageError) as caught:
+        chosen(ON_CPU)
+    assert str(caught.value) == (
+        "SEQLAB_KERNELS is native, but there is no compiler: install g++, or set it to auto or "
+        "plain."
+    )
 
 
 def test_the_interpreter_runs_triton_on_a_cpu_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +80,9 @@ def test_a_wrong_value_is_named_with_those_there_are(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SEQLAB_KERNELS", "tritn")
     with pytest.raises(UsageError) as caught:
         chosen(ON_CPU)
-    message = "SEQLAB_KERNELS is 'tritn': set it to auto, triton or plain. Did you mean 'triton'?"
+    message = (
+        "SEQLAB_KERNELS is 'tritn': set it to auto, native, triton or plain. Did you mean 'triton'?"
+    )
     assert str(caught.value) == message
     assert caught.value.exit_code == 2
 
@@ -95,22 +126,20 @@ def test_a_gpu_must_be_able_to(
     assert str(obstacle(GPU)).startswith("Triton is not installed")
 
 
-def test_auto_takes_triton_where_it_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("switch", ["auto", "native", "plain", ""])
+def test_a_gpu_gets_triton_only_when_asked(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class OnGPU:
         device = GPU
+        is_cpu = False
 
     a_gpu(monkeypatch, (9, 0), "13.0")
+    monkeypatch.setenv("SEQLAB_KERNELS", switch)
     assert chosen(OnGPU()) == "plain"  # type: ignore[arg-type]
-    monkeypatch.setenv("SEQLAB_KERNELS", "auto")
+    monkeypatch.setenv("SEQLAB_KERNELS", "triton")
     assert chosen(OnGPU()) == "triton"  # type: ignore[arg-type]
-    monkeypatch.setenv("SEQLAB_KERNELS", "plain")
-    assert chosen(OnGPU()) == "plain"  # type: ignore[arg-type]
-    monkeypatch.setenv("SEQLAB_KERNELS", "auto")
-    monkeypatch.setattr(kernels, "installed", lambda: False)
-    assert chosen(OnGPU()) == "plain"  # type: ignore[arg-type]
 
 
-def test_unset_means_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert wanted() == "plain"
-    monkeypatch.setenv("SEQLAB_KERNELS", "auto")
+def test_unset_means_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wanted() == "auto"
+    monkeypatch.setenv("SEQLAB_KERNELS", "plain")
+    assert wanted() == "plain"

@@ -36,5 +36,5 @@ def test_the_backward_pass_computes_as_the_forward_pass_did() -> None:
 
 
 def test_a_misspelt_precision_is_refused() -> None:
-    with pytest.raises(RecipeError, match="model.precision is 'fats': choose exact or fast. .*fast"):
+    with pytest.raises(RecipeError, match="precision is 'fats': choose exact or fast. .*fast"):
         check_precision("fats", "model.precision")

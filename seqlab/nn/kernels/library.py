@@ -54,7 +54,7 @@ def library() -> ctypes.CDLL:
         with _building:
             if not _loaded:
                 try:
-                    _loaded.append(_found_or_built(cache_folder()))
+                    _loaded.append(_found_or_built(_folder()))
                 except Unavailable as problem:
                     _loaded.append(str(problem))
     found = _loaded[0]
@@ -106,6 +106,13 @@ def cache_folder() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "seqlab" / "kernels"
 
 
+def _folder() -> Path:
+    try:
+        return cache_folder()
+    except RuntimeError:
+        raise Unavailable("no home folder is known, and SEQLAB_CACHE names none") from None
+
+
 def _found_or_built(folder: Path) -> ctypes.CDLL:
     compiler, content = _compiler(), _content()
     # Without a compiler, what any compiler has built here before will do.
@@ -117,12 +124,12 @@ def _found_or_built(folder: Path) -> ctypes.CDLL:
                 return ctypes.CDLL(str(found))
     if compiler is None:
         raise Unavailable("no C++ compiler was found")
-    with tempfile.TemporaryDirectory(prefix="seqlab-") as scratch:
-        built = _built(compiler, Path(scratch))
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="seqlab-") as scratch:
+            built = _built(compiler, Path(scratch))
             return ctypes.CDLL(str(_keep(built, folder / known)))
-        except OSError as error:
-            raise Unavailable(f"the compiled kernels cannot be loaded ({error})") from None
+    except OSError as error:
+        raise Unavailable(f"the compiled kernels cannot be built or loaded ({error})") from None
 
 
 def _content() -> str:
@@ -199,8 +206,9 @@ def _run(command: Sequence[str]) -> str:
     except subprocess.TimeoutExpired:
         raise Unavailable(f"{command[0]} took more than {_PATIENCE} s") from None
     if done.returncode:
-        first = next(iter(done.stdout.strip().splitlines()), f"exit code {done.returncode}")
-        raise Unavailable(f"{command[0]} failed ({first})")
+        said = done.stdout.strip().splitlines() or [f"exit code {done.returncode}"]
+        first = next((line for line in said if "error" in line.lower()), said[0])
+        raise Unavailable(f"{command[0]} failed ({first.strip()})")
     return done.stdout
 
 
