@@ -172,7 +172,7 @@ class _Letters:
             longer = np.full(2 * largest, -1, np.int32)
             longer[: len(self._ids)] = self._ids
             self._ids = longer
-        found = self._ids[points]
+        found: NDArray[np.int32] = self._ids[points]
         if (found < 0).any():
             for point in np.unique(points[found < 0]).tolist():
                 self._ids[point] = self._vocab.id(chr(point))

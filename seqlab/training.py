@@ -21,6 +21,7 @@ from seqlab.callbacks import LAST, RunKeeper
 from seqlab.configuration import SeqlabCLI, build, quiet
 from seqlab.errors import BundleError, SeqlabError, UsageError
 from seqlab.interrupts import find_checkpoint, interruptible, read_checkpoint, what_is_left
+from seqlab.nn import kernels
 from seqlab.recipe import find_recipe
 from seqlab.zoo import model_folder
 
@@ -44,6 +45,7 @@ def fit(argv: Sequence[str]) -> int:
     name, folder = config.stem, None
     if checkpoint is not None:
         checkpoint, folder, config = _resumed(config, checkpoint)
+    kernels.wanted()  # a wrong switch is no run either
     keeper = RunKeeper()
     cli = build(config, overrides, [keeper])
     if checkpoint is not None:

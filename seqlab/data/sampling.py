@@ -68,7 +68,7 @@ class BucketSampler(Sampler[Ints]):
         *,
         shuffle: bool = False,
         seed: int = 0,
-        pool: int = 50,
+        pool: int = 200,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:

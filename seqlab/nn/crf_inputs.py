@@ -204,11 +204,13 @@ def check_totals(totals: Tensor, possible: bool = True) -> None:
     Raises:
         ValueError: names the first such row.
     """
-    unsound = totals.isnan() | (totals == -torch.inf) if possible else totals.isnan()
+    unsound = totals.isnan() | (totals == torch.inf)
+    if possible:
+        unsound |= totals == -torch.inf
     if not bool(unsound.any()):
         return
     row = int(unsound.nonzero()[0])
-    if bool(totals[row].isnan()):
+    if not bool(totals[row] == -torch.inf):
         raise ValueError(
             f"Row {row} cannot be scored: its emissions or the transitions hold NaN or +inf."
         )

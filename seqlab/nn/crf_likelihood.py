@@ -124,9 +124,11 @@ class _Likelihood(torch.autograd.Function):
 def _counts(pairs: Tensor, weights: Tensor, expected: Tensor) -> Tensor:
     """How much oftener each tag follows each other one than expected: (previous tag, next tag)."""
     size = len(expected) + 1
-    seen = weights.new_zeros(size * size)
-    seen.index_add_(0, pairs.flatten(), weights.unsqueeze(1).expand_as(pairs).flatten())
-    return seen.view(size, size)[:-1, :-1] - expected
+    # One pair may come up thousands of times, which float32 cannot add up to the last digit.
+    seen = widened(weights.new_zeros(size * size))
+    each = weights.to(seen.dtype).unsqueeze(1).expand_as(pairs)  # (batch, time + 1)
+    seen.index_add_(0, pairs.flatten(), each.flatten())
+    return (seen.view(size, size)[:-1, :-1] - expected).to(expected.dtype)
 
 
 def _shift(emissions: Tensor, posterior: Posterior, lengths: Tensor) -> Tensor:

@@ -124,6 +124,8 @@ def _found_or_built(folder: Path) -> ctypes.CDLL:
                 return ctypes.CDLL(str(found))
     if compiler is None:
         raise Unavailable("no C++ compiler was found")
+    if sys.stderr.isatty():
+        say("compiled kernels are built, once for this machine, which takes some seconds.")
     try:
         with tempfile.TemporaryDirectory(prefix="seqlab-") as scratch:
             built = _built(compiler, Path(scratch))

@@ -21,7 +21,7 @@ from seqlab.nn.kernels import library, wanted
 # A busy machine is no failure.
 UNHURRIED = settings(
     deadline=None,
-    max_examples=int(__import__('os').environ.get('EX','100')),
+    max_examples=100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 SETS = ["DEFAULT", "AVX2", "AVX512"]
