@@ -17,7 +17,7 @@ from torch import Tensor
 # Most steps between two rescalings, and the natural logarithm of what a message may lose meanwhile.
 # It never grows, as the weights of a position sum to 1 and the greatest step is 1; that it shrank
 # too far after all is noticed afterwards, sentence by sentence.
-_SELDOM, _LOSS = 16, 25.0
+_SELDOM, _LOSS = 64, 25.0
 # Numbers in the largest temporary; beyond, the batch is taken in parts.
 _PART_NUMBERS = 1 << 24
 
@@ -148,9 +148,8 @@ def _exponentials(values: Tensor) -> tuple[Tensor, Tensor]:
 def _interval(step: Tensor) -> int:
     """After how many steps a message is rescaled; ``step`` holds weights of which 1 is greatest."""
     least = float(step.amin())  # a step keeps at least this share of a message
-    if not least > 0.0:
-        return 2
-    return max(2, min(_SELDOM, int(_LOSS / max(1.0, -math.log(least)))))
+    loss = -math.log(least) if least > 0.0 else math.inf
+    return max(2, min(_SELDOM, int(_LOSS / max(loss, _LOSS / _SELDOM))))
 
 
 def _sweep(
