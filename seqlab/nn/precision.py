@@ -1,8 +1,10 @@
 """How exactly a model computes: float32 throughout, or bfloat16 where that is faster.
 
 ``exact`` leaves every product in float32. ``fast`` rounds the factors of the matrix products that
-torch's autocast covers to bfloat16, 8 bits of mantissa in place of 24, and adds up in float32.
-Weights, gradients of weights, optimizers, the CRF and compiled layers stay in float32 in both.
+torch's autocast covers to bfloat16, 8 bits of mantissa in place of 24, and adds up in float32. So
+does the compiled LSTM on a CPU that multiplies bfloat16 itself (AVX512_BF16); on another, torch's
+LSTM reads. Weights, gradients of weights, optimizers, the CRF and other compiled layers stay in
+float32 in both.
 """
 
 from __future__ import annotations

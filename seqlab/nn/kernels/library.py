@@ -33,6 +33,7 @@ _INSTRUCTIONS = {
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"),
     "AVX2": ("-mavx2", "-mfma"),
 }
+_BFLOAT16 = "-mavx512bf16"  # of some machines with AVX512
 _COMPILERS = ("c++", "g++", "clang++")
 _PATIENCE = 300  # seconds for the compiler; it needs a few
 _building, _speaking = threading.Lock(), threading.Lock()
@@ -147,7 +148,19 @@ def _content() -> str:
 
 def _flags() -> list[str]:
     capability = torch.backends.cpu.get_cpu_capability()
-    return [*_FLAGS, *_INSTRUCTIONS.get(capability, ())]
+    rounds = capability == "AVX512" and torch.cpu._is_avx512_bf16_supported()
+    return [*_FLAGS, *_INSTRUCTIONS.get(capability, ()), *([_BFLOAT16] if rounds else [])]
+
+
+def _understood(compiler: Sequence[str]) -> list[str]:
+    """The flags without that for bfloat16 where the compiler is too old for it: g++ before 10."""
+    flags = _flags()
+    if _BFLOAT16 in flags:
+        try:
+            _run([*compiler, _BFLOAT16, "-E", "-x", "c++", os.devnull])
+        except Unavailable:
+            flags.remove(_BFLOAT16)
+    return flags
 
 
 def _threads() -> Path | None:
@@ -181,7 +194,7 @@ def _built(compiler: Sequence[str], folder: Path) -> Path:
         openmp = None  # clang's OpenMP is another one
     sources = sorted(SOURCES.glob("*.cpp"))
     targets = [str(folder / f"{source.stem}.o") for source in sources]
-    flags = [*compiler, *_flags(), *(["-fopenmp"] if openmp else []), "-c"]
+    flags = [*compiler, *_understood(compiler), *(["-fopenmp"] if openmp else []), "-c"]
     commands = [[*flags, str(s), "-o", t] for s, t in zip(sources, targets, strict=True)]
     with ThreadPoolExecutor(len(commands)) as pool:
         list(pool.map(_run, commands))

@@ -3,6 +3,9 @@
 Torch's own kernel reads padding as if it were text, and the backward direction needs every sequence
 turned round before and after. This one reads sequences where they lie and writes both directions
 into one tensor. What it does is said in `native/lstm.h`.
+
+Where autocast asks for bfloat16, the factors of products are rounded to it if the machine has an
+instruction for that (AVX512_BF16); sums, gates, cells, outputs and gradients stay in float32.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from seqlab.nn.kernels import chosen
 from seqlab.nn.kernels.library import signature
 
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -31,7 +35,7 @@ class _Layer(Structure):
         *((name, c_void_p) for name in ("scratch", "d_out", "d_x", "d_weights")),
         *((name, c_int64) for name in ("batch", "time", "input", "hidden", "directions")),
         *((name, c_int64) for name in ("x_batch", "x_time", "tokens", "threads")),
-        *(("rows", c_void_p), ("sums", c_void_p), ("known", c_int64)),
+        *(("rows", c_void_p), ("sums", c_void_p), ("known", c_int64), ("fast", c_int64)),
     ]
 
 
@@ -42,16 +46,20 @@ _COUNT = (c_void_p, c_int64, c_int64)
 def supports(layers: Sequence[nn.Module], x: Tensor) -> bool:
     """Say whether the kernel computes these layers.
 
-    Not computed are other cells than `torch.nn.LSTM`, projections, layers without biases, other
-    types than float32, what autocast would compute in another type, and what is being compiled.
+    Not computed are other cells than `torch.nn.LSTM`, projections, layers without biases, weights
+    of other types than float32, what is being compiled, and what autocast would compute in another
+    type, unless that is bfloat16 and the machine multiplies in it.
 
     Args:
         layers: one or two directions.
-        x: ``(batch, time, input)``.
+        x: ``(batch, time, input)`` float32; under autocast bfloat16 too.
     """
-    if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-        return False
     if torch.compiler.is_compiling():
+        return False
+    rounded = torch.is_autocast_enabled("cpu")
+    if rounded and not _multiplies(torch.get_autocast_dtype("cpu"), x):
+        return False
+    if x.dtype != torch.float32 and not (rounded and x.dtype == torch.bfloat16):
         return False
     return all(
         type(layer) is nn.LSTM
@@ -63,8 +71,17 @@ def supports(layers: Sequence[nn.Module], x: Tensor) -> bool:
     )
 
 
+def _multiplies(dtype: torch.dtype, x: Tensor) -> bool:
+    """Whether factors can be rounded to a type."""
+    if dtype != torch.bfloat16 or chosen(x) != "native":
+        return False
+    return bool(signature("seqlab_lstm_rounds", (), c_int64)())
+
+
 def read(layers: Sequence[nn.Module], x: Tensor, lengths: Tensor) -> Tensor:
     """Let one or both directions of a layer read sequences.
+
+    Under autocast factors are rounded to bfloat16, here and on the way back.
 
     Args:
         layers: such as :func:`supports` accepts; the first reads from left to right, the second
@@ -73,17 +90,18 @@ def read(layers: Sequence[nn.Module], x: Tensor, lengths: Tensor) -> Tensor:
         lengths: ``(batch,)`` int64.
 
     Returns:
-        ``(batch, time, directions * hidden)``, 0 at padding. Differentiable once in ``x`` and in
-        all weights.
+        ``(batch, time, directions * hidden)`` float32, 0 at padding. Differentiable once in ``x``
+        and in all weights.
 
     Raises:
         ValueError: a length is negative or greater than time.
     """
     weights = [cast(Tensor, getattr(layer, name)) for layer in layers for name in WEIGHTS]
+    fast, x = torch.is_autocast_enabled("cpu"), x.float()
     tracked = torch.is_grad_enabled() and (x.requires_grad or any(w.requires_grad for w in weights))
     if tracked:
-        return cast(Tensor, _Read.apply(x, lengths, *weights))  # type: ignore[no-untyped-call]
-    return _Run(x, lengths, weights).forward(keep=False)[0]
+        return cast(Tensor, _Read.apply(x, lengths, fast, *weights))  # type: ignore[no-untyped-call]
+    return _Run(x, lengths, weights, fast).forward(keep=False)[0]
 
 
 @torch.no_grad()
@@ -98,10 +116,18 @@ def sums(layers: Sequence[nn.Module], rows: Tensor) -> Tensor:
         ``(direction, row, 4 * hidden)``, biases added.
     """
     weights = [[cast(Tensor, getattr(layer, name)) for name in WEIGHTS] for layer in layers]
-    found = rows.new_empty(len(layers), len(rows), len(weights[0][0]))
-    for (own, _, bias, other), out in zip(weights, found, strict=True):
-        torch.addmm(bias + other, rows, own.t(), out=out)
+    factors = _rounded if torch.is_autocast_enabled("cpu") else Tensor.float
+    left = factors(rows)
+    found = left.new_empty(len(layers), len(rows), len(weights[0][0]))
+    with torch.autocast("cpu", enabled=False):
+        for (own, _, bias, other), out in zip(weights, found, strict=True):
+            torch.addmm(bias + other, left, factors(own).t(), out=out)
     return found
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """Numbers as the kernel multiplies them in bfloat16: their products are exact in float32."""
+    return x.bfloat16().float()
 
 
 def look_up(
@@ -126,15 +152,17 @@ def look_up(
     if rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < len(table):
         raise ValueError(f"the table has no rows but 0 to {len(table) - 1}")
     weights = [cast(Tensor, getattr(layer, name)) for layer in layers for name in WEIGHTS]
-    return _Run(table, lengths, weights, rows, known).forward(keep=False)[0]
+    fast = torch.is_autocast_enabled("cpu")
+    return _Run(table.float(), lengths, weights, fast, rows, known).forward(keep=False)[0]
 
 
 class _Read(torch.autograd.Function):
     """See :func:`read`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, lengths: Tensor, *weights: Tensor) -> Tensor:
-        run = _Run(x, lengths, weights)
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, fast: bool, *weights: Tensor) -> Tensor:
+        run = _Run(x, lengths, weights, fast)
+        ctx.fast = fast
         out, gates, cells = run.forward(keep=True)
         ctx.save_for_backward(run.x, run.lengths, out, gates, cells, *weights)
         return out
@@ -144,9 +172,9 @@ class _Read(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor) -> Any:
         x, lengths, out, gates, cells, *weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        run = _Run(x, lengths, weights)
-        d_x, d_weights = run.backward(out, gates, cells, d_out, wanted[0], wanted[2:])
-        return d_x, None, *d_weights
+        run = _Run(x, lengths, weights, ctx.fast)
+        d_x, d_weights = run.backward(out, gates, cells, d_out, wanted[0], wanted[3:])
+        return d_x, None, None, *d_weights
 
 
 class _Run:
@@ -157,6 +185,7 @@ class _Run:
         x: Tensor,
         lengths: Tensor,
         weights: Sequence[Tensor],
+        fast: bool,
         rows: Tensor | None = None,
         known: Tensor | None = None,
     ) -> None:
@@ -188,6 +217,7 @@ class _Run:
             x_time=self.x.stride(-2),
             tokens=self.tokens,
             threads=torch.get_num_threads(),
+            fast=fast,
         )
         self.layer.weights, self._addresses = _addresses(self.weights)
         if self.looked_up is not None:

@@ -17,6 +17,7 @@
 #endif
 
 #include "matmul.h"
+#include "matmul_bf16.h"
 
 namespace seqlab {
 
@@ -46,6 +47,7 @@ struct Layer {
   const int64_t* rows;
   const float* sums;
   int64_t known;
+  int64_t fast;  // whether the factors of products are rounded to bfloat16
 
   int64_t columns() const { return 4 * hidden; }
   const float* token(int64_t sequence, int64_t place) const {
@@ -65,6 +67,17 @@ struct Layer {
 
 // Distance of rows that are read side by side: not one that a cache maps to the same place.
 inline int64_t spaced(int64_t size) { return round_up(size, kLine) + kLine; }
+
+// Calls with the factors that a layer wants; Python asks for no others than there are.
+template <typename Call>
+auto with_factors(const Layer& layer, const Call& call) {
+#if defined(__AVX512BF16__)
+  if (layer.fast) return call(Pairs());
+#else
+  (void)layer;
+#endif
+  return call(Floats());
+}
 
 inline int64_t own_number() {
 #if defined(_OPENMP)
@@ -153,17 +166,5 @@ struct Rows {
     return before;
   }
 };
-
-// A part of a vector at the end of a row: its first numbers, or all.
-inline Vec load_up_to(const float* p, int64_t left) {
-  return left >= kWidth ? load(p) : load_some(p, static_cast<int>(left), 0.0f);
-}
-
-inline void store_up_to(float* p, Vec v, int64_t left) {
-  if (left >= kWidth)
-    store(p, v);
-  else
-    store_some(p, v, static_cast<int>(left));
-}
 
 }  // namespace seqlab

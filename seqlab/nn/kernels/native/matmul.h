@@ -1,10 +1,13 @@
-// Products of float32 matrices, C = A B, by tiles that stay in the registers.
+// Products of matrices, C = A B, by tiles that stay in the registers.
 //
 // A tile is kRows rows of C and a panel of two vectors of its columns: with AVX-512 12 x 32 numbers
 // in 24 of the 32 registers, which take 2 loads of B and 12 of A for 24 multiply-adds. B is packed
 // panel by panel, so that a tile reads it as one stream (Goto and van de Geijn, 2008); the rows of A
 // and C may lie anywhere. An element of C is summed up in the order of the depth, one multiply-add
 // after the other, whatever the tile it lies in: how rows are shared out changes no digit.
+//
+// Sums are float32. What the factors are, A's and B's numbers, a parameter says: Floats, or the Pairs
+// of matmul_bf16.h. Either come as words of 32 bits, and a depth is told in words.
 #pragma once
 
 #include <algorithm>
@@ -74,19 +77,18 @@ inline void transpose(Vec (&square)[kWidth]) {
   }
 }
 
-// Copies `from (rows, columns)` to `to (columns, rows)`, where both lie at strides; `to` has room for
-// whole vectors, and what is not a row of `from` becomes 0.
-inline void copy_transposed(const float* from, int64_t from_stride, int64_t rows, int64_t columns,
-                            float* to, int64_t to_stride, bool fill) {
+// Copies `from (rows, columns)`, of which `take` gives a vector at a row and a column, to
+// `to (columns, rows)`. Where it is filled, `to` has room for whole vectors, and what is not a row of
+// `from` becomes 0.
+template <typename Take>
+inline void copy_transposed(const Take& take, int64_t rows, int64_t columns, float* to,
+                            int64_t to_stride, bool fill) {
   for (int64_t i = 0; i < rows; i += kWidth)
     for (int64_t j = 0; j < columns; j += kWidth) {
       const int height = static_cast<int>(std::min<int64_t>(kWidth, rows - i));
       const int width = static_cast<int>(std::min<int64_t>(kWidth, columns - j));
       Vec square[kWidth];
-      for (int r = 0; r < kWidth; ++r) {
-        const float* row = from + (i + r) * from_stride + j;
-        square[r] = r >= height ? Vec{} : width == kWidth ? load(row) : load_some(row, width, 0.0f);
-      }
+      for (int r = 0; r < kWidth; ++r) square[r] = r < height ? take(i + r, j) : Vec{};
       transpose(square);
       for (int c = 0; c < width; ++c) {
         float* row = to + (j + c) * to_stride + i;
@@ -98,13 +100,54 @@ inline void copy_transposed(const float* from, int64_t from_stride, int64_t rows
     }
 }
 
-// Packs a panel of the transpose of `b (columns, depth)`.
-inline void pack_panel_transposed(const float* b, int64_t depth, int64_t columns, int64_t panel,
-                                  float* packed) {
-  const int64_t first = panel * kPanel;
-  copy_transposed(b + first * depth, depth, std::min(kPanel, columns - first), depth, packed,
-                  panel_width(panel, columns), true);
+inline void copy_transposed(const float* from, int64_t from_stride, int64_t rows, int64_t columns,
+                            float* to, int64_t to_stride, bool fill) {
+  const auto take = [=](int64_t i, int64_t j) {
+    return load_up_to(from + i * from_stride + j, columns - j);
+  };
+  copy_transposed(take, rows, columns, to, to_stride, fill);
 }
+
+// Factors in float32, a word each.
+struct Floats {
+  static constexpr int64_t kNumbers = 1;  // of a word
+  static int64_t words(int64_t numbers) { return numbers; }
+
+  // Adds the products of a word, given everywhere, and those of a vector.
+  static Vec spread(const float* word) { return splat(*word); }
+  static Vec add_product(Vec left, Vec right, Vec sum) { return left * right + sum; }
+
+  // Writes numbers of a row from number j on, of which `left` are to come.
+  static void put(float* row, int64_t j, Vec numbers, int64_t left) {
+    store_up_to(row + j, numbers, left);
+  }
+  // Writes a row, which has room for whole vectors.
+  static void put_row(const float* from, int64_t numbers, float* row) {
+    std::copy_n(from, numbers, row);
+  }
+  // Makes a row of words that stand below one another of kNumbers rows of numbers, which lie
+  // `columns` apart.
+  static void join(const float* rows, int64_t columns, float* words) {
+    std::copy_n(rows, columns, words);
+  }
+
+  static void pack_panel(const float* b, int64_t depth, int64_t columns, int64_t panel,
+                         float* packed) {
+    seqlab::pack_panel(b, columns, depth, columns, panel, packed);
+  }
+  // Packs a panel of the transpose of `b (columns, depth)`.
+  static void pack_panel_transposed(const float* b, int64_t depth, int64_t columns, int64_t panel,
+                                    float* packed) {
+    const int64_t first = panel * kPanel;
+    copy_transposed(b + first * depth, depth, std::min(kPanel, columns - first), depth, packed,
+                    panel_width(panel, columns), true);
+  }
+  // Packs a panel of rows that were put, `stride` words apart; `depth` is how many rows there are.
+  static void pack_rows(const float* rows, int64_t stride, int64_t depth, int64_t columns,
+                        int64_t panel, float* packed) {
+    seqlab::pack_panel(rows, stride, depth, columns, panel, packed);
+  }
+};
 
 // Where a product goes: `columns` columns from `column` on of the rows, which it is added to, or
 // which become it and the bias (none if null).
@@ -139,7 +182,7 @@ inline void put(const Target& to, int64_t row, const Vec (&sums)[V]) {
 
 // One tile of R rows and V vectors. Of A either the rows are given, or, kPacked, their numbers at the
 // same depth lie side by side, kRows for each depth.
-template <int R, int V, bool kPacked>
+template <typename Factors, int R, int V, bool kPacked>
 void tile(int64_t depth, const float* const* a, int64_t first, const float* b, const Target& to) {
   Vec sums[R][V] = {};
   const float* row[R];
@@ -159,9 +202,9 @@ void tile(int64_t depth, const float* const* a, int64_t first, const float* b, c
     for (int v = 0; v < V; ++v) right[v] = load(b + (k * V + v) * kWidth);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const Vec left = splat(kPacked ? row[0][k * kRows + r] : row[r][k]);
+      const Vec left = Factors::spread(kPacked ? row[0] + k * kRows + r : row[r] + k);
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sums[r][v] = left * right[v] + sums[r][v];
+      for (int v = 0; v < V; ++v) sums[r][v] = Factors::add_product(left, right[v], sums[r][v]);
     }
   }
 #pragma GCC unroll 16
@@ -170,31 +213,34 @@ void tile(int64_t depth, const float* const* a, int64_t first, const float* b, c
 
 using Tile = void (*)(int64_t, const float* const*, int64_t, const float*, const Target&);
 
-template <int V, bool kPacked, int R = kRows>
+template <typename Factors, int V, bool kPacked, int R = kRows>
 inline Tile tile_of(int64_t rows) {
   if constexpr (R > 1) {
-    if (rows < R) return tile_of<V, kPacked, R - 1>(rows);
+    if (rows < R) return tile_of<Factors, V, kPacked, R - 1>(rows);
   }
-  return tile<R, V, kPacked>;
+  return tile<Factors, R, V, kPacked>;
 }
 
 // Multiplies `rows` rows by a packed panel, tile by tile.
-inline void multiply(int64_t depth, const float* const* a, int64_t rows, const float* panel,
-                     const Target& to) {
+template <typename Factors>
+void multiply(int64_t depth, const float* const* a, int64_t rows, const float* panel,
+              const Target& to) {
   const int64_t tiles = (rows + kRows - 1) / kRows;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t first = rows * i / tiles, count = rows * (i + 1) / tiles - first;
-    const Tile one = to.columns > kWidth ? tile_of<2, false>(count) : tile_of<1, false>(count);
+    const Tile one = to.columns > kWidth ? tile_of<Factors, 2, false>(count)
+                                           : tile_of<Factors, 1, false>(count);
     one(depth, a, first, panel, to);
   }
 }
 
 // The same for all columns of a packed matrix.
-inline void multiply_all(int64_t depth, const float* const* a, int64_t rows, const float* packed,
-                         int64_t columns, float* const* c, bool add, const float* bias) {
+template <typename Factors>
+void multiply_all(int64_t depth, const float* const* a, int64_t rows, const float* packed,
+                  int64_t columns, float* const* c, bool add, const float* bias) {
   for (int64_t first = 0; first < columns; first += kPanel)
-    multiply(depth, a, rows, packed + depth * first,
-             {c, first, std::min(kPanel, columns - first), add, bias});
+    multiply<Factors>(depth, a, rows, packed + depth * first,
+                      {c, first, std::min(kPanel, columns - first), add, bias});
 }
 
 }  // namespace seqlab

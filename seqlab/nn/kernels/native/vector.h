@@ -58,6 +58,18 @@ inline void store_some(float* p, Vec v, int n) {
 #endif
 }
 
+// A part of a vector at the end of a row: its first numbers, or all.
+inline Vec load_up_to(const float* p, int64_t left) {
+  return left >= kWidth ? load(p) : load_some(p, static_cast<int>(left), 0.0f);
+}
+
+inline void store_up_to(float* p, Vec v, int64_t left) {
+  if (left >= kWidth)
+    store(p, v);
+  else
+    store_some(p, v, static_cast<int>(left));
+}
+
 // Of two numbers one of which is NaN they give the second.
 #if defined(__AVX512F__)
 inline Vec larger(Vec a, Vec b) {
