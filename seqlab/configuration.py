@@ -21,6 +21,7 @@ from seqlab.callbacks import EarlyStop
 from seqlab.data.base import SequenceDataModule
 from seqlab.errors import RecipeError, SeqlabError, TrainingError
 from seqlab.models.base import SequenceModel
+from seqlab.nn.kernels.allocator import keep_memory
 from seqlab.recipe_check import check_overrides, explain, read_recipe
 
 _SECTIONS: dict[str, type | None] = {
@@ -65,6 +66,7 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
         RecipeError: a key or a value is wrong.
         TrainingError: the device that is asked for is not there.
     """
+    keep_memory()
     check_overrides(overrides, _SECTIONS, read_recipe(config, _SECTIONS))
     defaults = {
         "logger": False,

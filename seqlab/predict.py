@@ -87,6 +87,9 @@ def run(argv: Sequence[str], load: Load | None = None) -> int:
         SeqlabError: the model or the input cannot be read, or the output cannot be written.
     """
     options = parse(argv)
+    from seqlab.nn.kernels.allocator import keep_memory
+
+    keep_memory()
     load = load or partial(_load, trust=options.trust)
     pipeline = load(options.model, device=options.device)
     pipeline.confidence = options.confidence

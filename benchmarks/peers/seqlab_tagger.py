@@ -22,6 +22,7 @@ from seqlab.configuration import SeqlabCLI, build, quiet
 from seqlab.errors import SeqlabError
 from seqlab.interrupts import interruptible
 from seqlab.nn.optimizers import clip_gradients_
+from seqlab.nn.precision import using
 from seqlab.pipeline import Pipeline
 
 CLIP = 5.0  # what `seqlab fit` clips gradients to, unless the recipe says otherwise
@@ -89,7 +90,8 @@ class Seqlab:
         tokens, steps, start = 0, 0, time.perf_counter()
         for batch in islice(loader, batches):
             watch.lap("batch")
-            loss = model.loss(batch)
+            with using(model.precision, batch.source.device):
+                loss = model.loss(batch)
             watch.lap("rest of forward")
             optimizer.zero_grad()
             watch.lap("optimizer")
