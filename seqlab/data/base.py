@@ -95,13 +95,13 @@ class EncodedDataset(Dataset[Batch]):
     def _hide(self, batch: Batch, probability: NDArray[np.float64], index: Ints) -> None:
         """Show some tokens as unknown; which ones depends on the seed and the batch alone."""
         random = np.random.default_rng([self.seed, len(index), *(int(i) for i in index[:8])])
-        hidden = torch.from_numpy(random.random(len(probability)) < probability)  # (token,)
+        hidden = random.random(len(probability)) < probability  # (token,)
         vocab = self.table.vocab
-        shown = batch.source[batch.mask]  # (token,)
+        source = batch.source.numpy()  # (batch, time)
+        real = np.flatnonzero(batch.mask.numpy())[hidden]  # hidden places of the flat batch
         # Hashed rows are all trained alike: which one a hidden word trains makes no difference.
-        batch.source[batch.mask] = torch.where(
-            hidden, vocab.first_unknown + shown % vocab.unknown, shown
-        )
+        shown = source.reshape(-1)
+        shown[real] = vocab.first_unknown + shown[real] % vocab.unknown
 
 
 class SequenceDataModule(lightning.LightningDataModule):
@@ -172,6 +172,14 @@ class SequenceDataModule(lightning.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch; it was made on the CPU, where nothing is to be done."""
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training split, in a new order each epoch."""

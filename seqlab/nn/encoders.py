@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +66,26 @@ def reversal(lengths: Tensor, time: int) -> Tensor:
 
 
 def turn(x: Tensor, index: Tensor) -> Tensor:
-    """Reorder ``x (batch, time, dim)`` along time by ``index (batch, time)``."""
-    return x.gather(1, index.unsqueeze(-1).expand_as(x))
+    """Reorder ``x (batch, time, dim)`` along time by ``index (batch, time)``, its own inverse."""
+    batch, time = index.shape
+    sequence = torch.arange(batch, device=index.device).unsqueeze(1)
+    rows = (index + time * sequence).flatten()  # (batch * time,)
+    turned: Tensor = _Turn.apply(x, rows)  # type: ignore[no-untyped-call]
+    return turned
+
+
+class _Turn(torch.autograd.Function):
+    """Reorders whole rows; what turns them round turns their gradient back, without adding up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return x.flatten(0, 1).index_select(0, rows).view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return _Turn.apply(gradient, rows), None  # type: ignore[no-untyped-call]
 
 
 class RecurrentEncoder(nn.Module):
