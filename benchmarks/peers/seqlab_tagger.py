@@ -5,6 +5,7 @@ Takes orders as `worker.py` says. Which kernels it uses, SEQLAB_KERNELS says.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from itertools import islice
@@ -22,7 +23,6 @@ from seqlab.configuration import SeqlabCLI, build, quiet
 from seqlab.errors import SeqlabError
 from seqlab.interrupts import interruptible
 from seqlab.nn.optimizers import clip_gradients_
-from seqlab.nn.precision import using
 from seqlab.pipeline import Pipeline
 
 CLIP = 5.0  # what `seqlab fit` clips gradients to, unless the recipe says otherwise
@@ -90,7 +90,7 @@ class Seqlab:
         tokens, steps, start = 0, 0, time.perf_counter()
         for batch in islice(loader, batches):
             watch.lap("batch")
-            with using(model.precision, batch.source.device):
+            with precision_of(model):
                 loss = model.loss(batch)
             watch.lap("rest of forward")
             optimizer.zero_grad()
@@ -140,6 +140,15 @@ class Seqlab:
             model.crf(given, moved.target, moved.mask).backward()
             crf += _now(device) - start
         return {"step_seconds": step, "crf_seconds": crf}
+
+
+def precision_of(model: Any) -> contextlib.AbstractContextManager[object]:
+    """Compute as the model's recipe says; an earlier seqlab had nothing to say."""
+    if getattr(model, "precision", "exact") == "exact":
+        return contextlib.nullcontext()
+    from seqlab.nn.precision import using
+
+    return using(model.precision, model.device)
 
 
 def _now(device: torch.device) -> float:
