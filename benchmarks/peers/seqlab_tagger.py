@@ -110,8 +110,11 @@ class Seqlab:
         sentences = read(self.corpus, "test")
         words = [sentence.words for sentence in sentences]
         with tempfile.TemporaryDirectory() as folder:
-            save_bundle(self._built(seed, 1).model, Path(folder) / "bundle")
-            pipeline = Pipeline(load_bundle(Path(folder) / "bundle"), confidence=False)
+            model = self._built(seed, 1).model
+            save_bundle(model, Path(folder) / "bundle")
+            read_back = load_bundle(Path(folder) / "bundle")
+        precision = getattr(model, "precision", "exact")
+        pipeline = Pipeline(read_back, confidence=False, precision=precision)
         times = []
         for _ in range(2):
             start = time.perf_counter()
