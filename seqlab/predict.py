@@ -240,8 +240,8 @@ def _parser() -> Parser:
         "--precision",
         choices=["exact", "fast"],
         default="exact",
-        help="exact: float32 (default); fast: matrix products in bfloat16, for a GPU, or for a CPU "
-        "that has them but no compiled kernels, as these compute in float32 and are faster",
+        help="exact: float32 (default); fast: matrix products in bfloat16, which a GPU and a CPU "
+        "with AVX512_BF16 do faster",
     )
     add(
         "--trust",

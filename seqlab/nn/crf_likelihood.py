@@ -18,7 +18,7 @@ from seqlab.nn.crf_kernels import (
     real_positions,
     widened,
 )
-from seqlab.nn.crf_search import pair_scores, tag_pairs
+from seqlab.nn.crf_search import score_of, tag_pairs
 from seqlab.nn.kernels import crf_triton
 
 
@@ -89,15 +89,12 @@ class _Likelihood(torch.autograd.Function):
             value = -posterior.log_partition - _shift(emissions, posterior, lengths)  # (batch,)
         else:
             real = real_positions(lengths, tags.shape[1])  # (time, batch)
-            gold = tags.unsqueeze(-1)  # (batch, time, 1)
-            chosen = posterior.emissions.gather(-1, gold).squeeze(-1)  # (batch, time)
-            pairs = tag_pairs(tags, ~real.t(), len(start))
-            chosen.masked_fill_(~real.t(), 0.0)
-            value = chosen.sum(-1, dtype=posterior.log_partition.dtype)  # (batch,)
-            value += pair_scores(scores).take(pairs).sum(-1, dtype=value.dtype)
+            padding = ~real.t()
+            pairs = tag_pairs(tags, padding, len(start))
+            value = score_of(posterior.emissions, tags, padding, pairs, scores)  # (batch,)
             value -= posterior.log_partition
             seen = real.unsqueeze(-1).to(difference.dtype)  # (time, batch, 1)
-            difference.scatter_add_(-1, gold.transpose(0, 1), seen)
+            difference.scatter_add_(-1, tags.t().unsqueeze(-1), seen)
         ctx.save_for_backward(difference, lengths, pairs, *posterior.messages)
         return value
 

@@ -31,7 +31,24 @@ def path_score(emissions: Tensor, tags: Tensor, lengths: Tensor, scores: Scores)
         forbidden sequence.
     """
     padding = ~real_positions(lengths, emissions.shape[1]).t()  # (batch, time)
-    pairs = tag_pairs(tags, padding, len(scores.start))
+    return score_of(emissions, tags, padding, tag_pairs(tags, padding, len(scores.start)), scores)
+
+
+def score_of(
+    emissions: Tensor, tags: Tensor, padding: Tensor, pairs: Tensor, scores: Scores
+) -> Tensor:
+    """As :func:`path_score`, where the pairs of neighbours are known.
+
+    Args:
+        emissions: ``(batch, time, tag)``.
+        tags: ``(batch, time)`` ids; padding may hold any id in range.
+        padding: ``(batch, time)`` True there.
+        pairs: ``(batch, time + 1)``, see :func:`tag_pairs`.
+        scores: start, transition and end scores.
+
+    Returns:
+        ``(batch,)`` in float64 where the device has it.
+    """
     emitted = emissions.gather(-1, tags.unsqueeze(-1)).squeeze(-1)  # (batch, time)
     total = widened(emissions[:0]).dtype
     score = emitted.masked_fill_(padding, 0.0).sum(-1, dtype=total)  # (batch,)
