@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,21 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "recipes" / "results"
 README = ROOT / "recipes" / "README.md"
 BEGIN, END = "<!-- scores: written by benchmarks/recipes.py table -->", "<!-- end of scores -->"
-SCORES = {"val/span_f1": ("test/span_f1", "span F1"), "val/accuracy": ("test/accuracy", "accuracy")}
+BEGIN_TEXT = "<!-- translations: written by benchmarks/recipes.py table -->"
+END_TEXT = "<!-- end of translations -->"
+# The score of the test split by what chose the epoch: its key, its name, and what makes it percent.
+SCORES = {
+    "val/span_f1": ("test/span_f1", "span F1", 100),
+    "val/accuracy": ("test/accuracy", "accuracy", 100),
+    "val/bleu": ("test/bleu", "BLEU", 1),
+}
+# Recipes that are run in more than one way: how a way is called, and what makes it.
+WAYS = {
+    "translate-multi30k": {
+        "de-en": (),
+        "en-de": ("--data.source_language", "en", "--data.target_language", "de"),
+    }
+}
 
 
 def chosen(names: list[str]) -> list[str]:
@@ -65,17 +80,23 @@ def commit() -> str:
 
 
 def scores(names: list[str], seeds: list[int]) -> None:
-    for name in chosen(names):
-        for seed in seeds:
-            metrics = fit(name, "--seed_everything", str(seed))
-            metrics["date"] = time.strftime("%Y-%m-%d")
-            metrics["commit"] = commit()
-            folder = RESULTS / name
-            folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(metrics, indent=1, ensure_ascii=False)
-            (folder / f"seed-{seed}.json").write_text(text + "\n", encoding="utf-8")
-            key = SCORES[metrics["monitor"]][0]
-            print(f"{name} seed {seed}: {key} {metrics[key]:.4f}", flush=True)
+    runs = [
+        (name, way, words, seed)
+        for name in chosen(names)
+        for way, words in WAYS.get(name, {"": ()}).items()
+        for seed in seeds
+    ]
+    for name, way, words, seed in runs:
+        metrics = fit(name, "--seed_everything", str(seed), *words)
+        metrics["date"] = time.strftime("%Y-%m-%d")
+        metrics["commit"] = commit()
+        folder = RESULTS / name
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(metrics, indent=1, ensure_ascii=False)
+        stem = f"{way}-seed-{seed}" if way else f"seed-{seed}"
+        (folder / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+        key = SCORES[metrics["monitor"]][0]
+        print(f"{name} {stem}: {key} {metrics[key]:.4f}", flush=True)
 
 
 def speed(names: list[str], epochs: int) -> None:
@@ -89,6 +110,17 @@ def speed(names: list[str], epochs: int) -> None:
         )
 
 
+def kept() -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+    """Read the metrics that are kept: the recipe, how it was run, and its runs by seed."""
+    for folder in sorted(p for p in RESULTS.glob("*") if p.is_dir()):
+        ways: dict[str, list[dict[str, Any]]] = {}
+        for file in sorted(folder.glob("*.json")):
+            way = file.stem.rpartition("seed-")[0].rstrip("-")
+            ways.setdefault(way, []).append(json.loads(file.read_text(encoding="utf-8")))
+        for way, runs in ways.items():
+            yield folder.name, way, runs
+
+
 def table() -> str:
     """Make the table from the kept metrics."""
     lines = [
@@ -96,13 +128,12 @@ def table() -> str:
         "| peak MB | hardware | date, commit |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for folder in sorted(p for p in RESULTS.glob("*") if p.is_dir()):
-        runs = [json.loads(f.read_text(encoding="utf-8")) for f in sorted(folder.glob("*.json"))]
+    for name, way, runs in kept():
         monitor = runs[0]["monitor"]
-        key, title = SCORES[monitor]
-        values = [100 * run[key] for run in runs]
+        key, title, scale = SCORES[monitor]
+        values = [scale * run[key] for run in runs]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        dev = statistics.mean(100 * run[monitor] for run in runs)
+        dev = statistics.mean(scale * run[monitor] for run in runs)
         middle = {
             k: statistics.median(run[k] for run in runs)
             for k in ("train/seconds", "train/tokens_per_second", "peak_memory_mb")
@@ -110,7 +141,7 @@ def table() -> str:
         seeds = ", ".join(str(s) for s in sorted(run["seed"] for run in runs))
         made = ", ".join(sorted({f"{run['date']} {run['commit']}" for run in runs}))
         lines.append(
-            f"| [{folder.name}]({folder.name}.yaml) | {title} "
+            f"| [{name}]({name}.yaml){f' {way}' if way else ''} | {title} "
             f"| **{statistics.mean(values):.2f}**{spread} "
             f"| {seeds} | {dev:.2f} | {middle['train/seconds']:,.0f} "
             f"| {middle['train/tokens_per_second']:,.0f} | {middle['peak_memory_mb']:,.0f} "
@@ -119,8 +150,37 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def translations() -> str:
+    """Make the table of all scores of translators, with their signatures."""
+    names = {"bleu": "BLEU", "bleu_lowercased": "BLEU, lower case", "chrf": "chrF", "ter": "TER"}
+    lines = [
+        f"| recipe | seeds | {' | '.join(names.values())} | perplexity | parameters |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    signatures: dict[str, str] = {}
+    for name, way, runs in kept():
+        if "test/bleu" not in runs[0]:
+            continue
+        cells = []
+        for key in [*names, "perplexity"]:
+            values = [run[f"test/{key}"] for run in runs]
+            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.2f}{spread}")
+        seeds = ", ".join(str(s) for s in sorted(run["seed"] for run in runs))
+        size = f"{runs[0]['parameters']:,}"
+        lines.append(f"| {name} {way} | {seeds} | {' | '.join(cells)} | {size} |")
+        for run in runs:
+            signatures |= {names[key]: f"`{s}`" for key, s in run["test/scorer"].items()}
+    said = ", ".join(f"{name} {signature}" for name, signature in signatures.items())
+    return "\n".join([*lines, "", f"sacrebleu: {said}." if said else ""]).rstrip()
+
+
 def write_table(check: bool) -> int:
-    return write_between(BEGIN, END, table(), "benchmarks/recipes.py", check)
+    script = "benchmarks/recipes.py"
+    codes = [write_between(BEGIN, END, table(), script, check)]
+    if BEGIN_TEXT in README.read_text(encoding="utf-8"):
+        codes.append(write_between(BEGIN_TEXT, END_TEXT, translations(), script, check))
+    return max(codes)
 
 
 def write_between(

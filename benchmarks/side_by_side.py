@@ -1,10 +1,11 @@
 """What the benchmarks of speed share: contenders in turns, medians and ratios, dated results.
 
-Not a benchmark itself: `benchmarks/crf.py` and `benchmarks/tagger.py` import it.
+Not a benchmark itself: `benchmarks/crf.py`, `tagger.py` and `translate.py` import it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -143,6 +144,18 @@ class Worker:
         self._process.wait()
         self._process.stdout.close()
         self._said.close()
+
+
+@contextlib.contextmanager
+def started(
+    made: Mapping[str, contextlib.AbstractContextManager[Worker]],
+) -> Iterator[dict[str, Worker]]:
+    """Wait until all are ready, which they get at the same time."""
+    with contextlib.ExitStack() as stack:
+        workers = {name: stack.enter_context(worker) for name, worker in made.items()}
+        for worker in workers.values():
+            worker.start()
+        yield workers
 
 
 def rounds_of(contenders: Mapping[str, Timed], rounds: int) -> dict[str, list[dict[str, Any]]]:

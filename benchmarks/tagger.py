@@ -28,7 +28,7 @@ from typing import Any
 
 import side_by_side
 import torch
-from side_by_side import ROOT, Worker, lines_of, times
+from side_by_side import ROOT, Worker, lines_of, started, times
 
 import recipes
 from seqlab.configuration import build
@@ -152,18 +152,6 @@ class Field:
     def chosen(self) -> dict[str, tuple[str, list[str]]]:
         """Which of ours take part: all, or what runs wherever seqlab does."""
         return {"seqlab": ("auto", [])} if self.args.quick else OURS
-
-
-@contextlib.contextmanager
-def started(
-    made: Mapping[str, contextlib.AbstractContextManager[Worker]],
-) -> Iterator[dict[str, Worker]]:
-    """Wait until all are ready, which they get at the same time."""
-    with contextlib.ExitStack() as stack:
-        workers = {name: stack.enter_context(worker) for name, worker in made.items()}
-        for worker in workers.values():
-            worker.start()
-        yield workers
 
 
 def _speed(answer: Mapping[str, Any]) -> float:

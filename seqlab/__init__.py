@@ -10,11 +10,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from seqlab.data.classification import ClassificationData
     from seqlab.data.tagging import TaggingData
+    from seqlab.data.translation import TranslationData
     from seqlab.metrics import SpanF1
     from seqlab.models.classifier import Classifier
     from seqlab.models.tagger import Tagger
+    from seqlab.models.translator import Translator
     from seqlab.nn.crf import CRF
     from seqlab.pipeline import Pipeline
+    from seqlab.translation_pipeline import TranslationPipeline
     from seqlab.vocabulary import Vocabulary
     from seqlab.zoo import load
 
@@ -26,6 +29,9 @@ __all__ = [
     "SpanF1",
     "Tagger",
     "TaggingData",
+    "TranslationData",
+    "TranslationPipeline",
+    "Translator",
     "Vocabulary",
     "load",
 ]
@@ -38,6 +44,9 @@ _HOMES = {
     "SpanF1": "seqlab.metrics",
     "Tagger": "seqlab.models.tagger",
     "TaggingData": "seqlab.data.tagging",
+    "TranslationData": "seqlab.data.translation",
+    "TranslationPipeline": "seqlab.translation_pipeline",
+    "Translator": "seqlab.models.translator",
     "Vocabulary": "seqlab.vocabulary",
     "load": "seqlab.zoo",
 }

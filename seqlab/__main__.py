@@ -18,7 +18,7 @@ usage: seqlab VERB ...
   validate MODEL [--data.path DIR]     score a model on the validation split
   test MODEL [--data.path DIR]         score a model on the test split
       --json                           print the scores as JSON
-  predict MODEL [TEXT ...]             tag or classify text; `seqlab predict --help` lists the rest
+  predict MODEL [TEXT ...]             tag, classify or translate text; `seqlab predict --help`
       --input FILE|-  --output FILE  --format text|conll|tsv|jsonl
       --explain                        show how much a classifier's attention gave to each word
   explain MODEL TEXT                   show what gates and states do at every word, and why the

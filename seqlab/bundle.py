@@ -18,7 +18,7 @@ import seqlab
 from seqlab.errors import BundleError
 from seqlab.models.base import SequenceModel
 from seqlab.models.parts import import_name
-from seqlab.vocabulary import Vocabulary
+from seqlab.subwords import vocabulary_from_dict
 
 FORMAT = 1
 _WEIGHTS = "model.safetensors"
@@ -171,7 +171,7 @@ def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
             "get the model again."
         )
     source, target = (
-        Vocabulary.from_dict(_read_json(folder, f"{side}_vocab.json"))
+        vocabulary_from_dict(_read_json(folder, f"{side}_vocab.json"))
         for side in ("source", "target")
     )
     cls = _class(folder, config["class"])

@@ -22,6 +22,7 @@ from seqlab.labelled import Labelled, Labelling
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
 from seqlab.models.tokens import TokenModel
+from seqlab.models.translator import Translator
 from seqlab.nn.precision import Precision, check_precision, using
 from seqlab.sentence import Sentence, check_sentence, sentence_of
 from seqlab.tagged import Tagged, TaggedSpan, Tagging
@@ -121,7 +122,7 @@ class Pipeline(Generic[Result]):
         if tokens_per_batch < 1:
             raise ValueError(f"tokens_per_batch must be at least 1, not {tokens_per_batch}.")
         self._task: Task[Result] = _task_of(model)
-        self.device = _device(device)
+        self.device = device_named(device)
         self.model = model.to(self.device).eval()
         self.tokens_per_batch = tokens_per_batch
         self.confidence = confidence
@@ -272,12 +273,18 @@ def _task_of(model: object) -> Any:
         return Tagging(model)
     if isinstance(model, Classifier):
         return Labelling(model)
+    remedy = ": use TranslationPipeline" if isinstance(model, Translator) else ""
     raise TypeError(
-        f"a pipeline serves a Tagger or a Classifier, and this is a {type(model).__name__}."
+        f"a pipeline serves a Tagger or a Classifier, and this is a {type(model).__name__}{remedy}."
     )
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """Find a device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        SeqlabError: there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -15,6 +15,7 @@ from seqlab.explain.glyphs import shown, width
 if TYPE_CHECKING:
     from seqlab.labelled import Labelled
     from seqlab.tagged import Tagged
+    from seqlab.translated import Translated
 
 _GAP = "  "  # before each word
 _PART = "|"  # between several labels
@@ -97,7 +98,7 @@ def _check_cell(what: str, value: str, number: int, also: str = "") -> None:
         )
 
 
-def as_jsonl(result: Tagged | Labelled, number: int) -> bytes:
+def as_jsonl(result: Tagged | Labelled | Translated, number: int) -> bytes:
     """Write all that a result holds as one line of JSON."""
     data = result.to_dict()
     try:

@@ -7,10 +7,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from seqlab.data.formats import Dirt, read_rows, sniff
 from seqlab.data.lines import lines_of
@@ -18,9 +18,6 @@ from seqlab.data.rows import Row
 from seqlab.data.unlabelled import holds_lines, read_unlabelled
 from seqlab.errors import DataError
 from seqlab.sentence import Sentence
-
-if TYPE_CHECKING:
-    from seqlab.pipeline import Pipeline
 
 _HEAD = 1 << 18  # bytes of a stream that are looked at to tell its format
 _PIECE = 1 << 16  # bytes that are taken from a stream at once, at most
@@ -33,22 +30,26 @@ class Reader:
     """Reads files and streams for a pipeline.
 
     Args:
-        pipeline: what answers.
+        answer: answers any number of sentences, the first of which has this number, from 0.
         columns: which column holds the tokens and each feature, or the text.
         lines: whether each line is a text, whatever it looks like.
-        whole: whether the pipeline answers whole texts, and files are those of labelled texts.
         dirt: where what is skipped is noted.
+        whole: whether the pipeline answers whole texts, and files are those of labelled texts.
     """
 
-    pipeline: Pipeline[Any]
+    answer: Callable[[Iterable[Any], int], Iterator[Any]]
     columns: Mapping[str, int | str]
     lines: bool
-    whole: bool
     dirt: Dirt
+    whole: bool = False
 
     def of_texts(self, texts: Sequence[str]) -> Iterator[Any]:
         """Answer texts."""
-        return self.pipeline.stream(map(Sentence.of, texts))
+        return self.answer(map(self.of_line, texts), 0)
+
+    def of_line(self, line: str) -> Any:
+        """Make what is answered of a line of raw text."""
+        return Sentence.of(line)
 
     def of_file(self, name: str) -> Iterator[Any]:
         """Answer what stands in a file, or comes through standard input.
@@ -70,17 +71,19 @@ class Reader:
             with open(name, "rb") as stream:
                 yield from self._of_stream(stream, name, self.lines)
         else:
-            yield from self.pipeline.stream(self._sentences(Path(name)))
+            yield from self.answer(self.items(Path(name)), 0)
 
-    def _is_lines(self, path: Path) -> bool:
+    def is_lines(self, path: Path) -> bool:
+        """Say whether each line of a file is a text."""
         if self.lines or self.columns:
             return self.lines
         return holds_lines(path) if self.whole else sniff(path) == "text"
 
-    def _sentences(self, path: Path) -> Iterator[Sentence]:
-        if self._is_lines(path):
+    def items(self, path: Path) -> Iterator[Any]:
+        """Read what is answered from a file."""
+        if self.is_lines(path):
             for _, line in lines_of(path):
-                yield Sentence.of(line)
+                yield self.of_line(line)
             return
         for row in self._rows(path):
             yield Sentence(row.tokens, row.features, row.text, row.offsets)
@@ -102,31 +105,31 @@ class Reader:
                 # Of what is longer only whole lines are judged; packed data cannot be cut anywhere.
                 whole = len(head) if len(head) < _HEAD else head.rfind(b"\n") + 1 or len(head)
                 copy.write_bytes(head[:whole])
-                if not head.startswith(_GZIP) and self._is_lines(copy):
+                if not head.startswith(_GZIP) and self.is_lines(copy):
                     yield from self._of_lines(head, stream, name)
                     return
                 with copy.open("ab") as file:
                     file.write(head[whole:])
                     shutil.copyfileobj(stream, file)
-                yield from self.pipeline.stream(self._sentences(copy))
+                yield from self.answer(self.items(copy), 0)
             except DataError as error:
                 raise DataError(str(error).replace(str(copy), name)) from error
 
     def _of_lines(self, head: bytes, stream: io.BufferedReader, name: str) -> Iterator[Any]:
         number = 0
         for lines in _whole_lines(head, stream):
-            sentences = []
+            items = []
             for line in lines:
                 number += 1
                 line = line.removeprefix(_BOM) if number == 1 else line
                 try:
-                    sentences.append(Sentence.of(line.removesuffix(b"\r").decode("utf-8")))
+                    items.append(self.of_line(line.removesuffix(b"\r").decode("utf-8")))
                 except UnicodeDecodeError as error:
                     raise DataError(
                         f"{name}:{number}: not UTF-8 ({error.reason} at byte {error.start + 1} of "
                         "the line); convert it, for example with `iconv -f LATIN1 -t UTF-8`."
                     ) from error
-            yield from self.pipeline.stream(sentences)
+            yield from self.answer(items, number - len(items))
 
 
 def _whole_lines(head: bytes, stream: io.BufferedReader) -> Iterator[list[bytes]]:

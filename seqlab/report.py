@@ -12,7 +12,15 @@ import seqlab
 
 _MATRIX = 12  # with more labels the matrix of confusions is too wide to be read
 _PAIRS = 10
-_PACKAGES = ("torch", "lightning", "datasets", "torchmetrics", "safetensors")
+_PACKAGES = (
+    "torch",
+    "lightning",
+    "datasets",
+    "torchmetrics",
+    "safetensors",
+    "tokenizers",
+    "sacrebleu",
+)
 
 
 def versions() -> dict[str, str]:
@@ -50,8 +58,12 @@ def peak_memory_mb() -> float | None:
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
-def example(of_texts: bool) -> str:
-    """Return a text to try a model on: a classifier, or a tagger."""
+def example(metrics: Mapping[str, Any], stage: str) -> str:
+    """Return a text to try a model on: what fits a classifier, a tagger, or this translator."""
+    examples = metrics.get(f"{stage}/examples")
+    if examples:
+        return str(examples[0]["source"])
+    of_texts = _of_texts(metrics, stage)
     return "Well worth the money." if of_texts else "Ada Lovelace was born in London."
 
 
@@ -65,12 +77,17 @@ def table(metrics: Mapping[str, Any], stage: str) -> str:
     Returns:
         lines without a trailing newline.
     """
-    lines = [*_per_type(metrics, stage), *_confusions(metrics, stage)]
+    lines = [*_per_type(metrics, stage), *_confusions(metrics, stage), *_examples(metrics, stage)]
     accuracy = "accuracy" if _of_texts(metrics, stage) else "token accuracy"
     facts = [
         (f"{stage}/span_f1", "span F1", "{:.2%}"),
         (f"{stage}/accuracy", accuracy, "{:.2%}"),
         (f"{stage}/sentence_accuracy", "sentence accuracy", "{:.2%}"),
+        (f"{stage}/bleu", "BLEU", "{:.2f}"),
+        (f"{stage}/bleu_lowercased", "BLEU, lower case", "{:.2f}"),
+        (f"{stage}/chrf", "chrF", "{:.2f}"),
+        (f"{stage}/ter", "TER", "{:.2f}"),
+        (f"{stage}/perplexity", "perplexity", "{:.2f}"),
         ("train/seconds", "training", "{:,.1f} s"),
         ("train/tokens_per_second", "training speed", "{:,.0f} tokens/s"),
         (f"{stage}/tokens_per_second", "scoring speed", "{:,.0f} tokens/s"),
@@ -92,14 +109,27 @@ def table(metrics: Mapping[str, Any], stage: str) -> str:
         ("seed", "seed"),
         ("best_epoch", "best epoch"),
     ]:
-        if key in metrics:
-            lines.append(f"{name:<18}{metrics[key]}")
+        value = metrics.get(key)
+        if isinstance(value, Mapping):  # a signature for each score
+            lines += [f"{part.split('_')[0]} by".ljust(18) + value[part] for part in value]
+        elif key in metrics:
+            lines.append(f"{name:<18}{value}")
     return "\n".join(lines)
 
 
 def _of_texts(metrics: Mapping[str, Any], stage: str) -> bool:
     """Say whether these are the scores of a classifier."""
     return f"{stage}/ece" in metrics
+
+
+def _examples(metrics: Mapping[str, Any], stage: str) -> list[str]:
+    """Some texts with their translations and what was right, and an empty line behind each."""
+    names = {"source": "source", "translation": "translation", "reference": "reference"}
+    return [
+        line
+        for example in metrics.get(f"{stage}/examples", [])
+        for line in (*(f"{name:<12} {example[key]}" for key, name in names.items()), "")
+    ]
 
 
 def _per_type(metrics: Mapping[str, Any], stage: str) -> list[str]:
@@ -172,12 +202,12 @@ def card(metrics: Mapping[str, Any], recipe: str) -> str:
         recipe: the text of the recipe.
     """
     stage = "test" if "test/scorer" in metrics else "val"
-    of_texts = _of_texts(metrics, stage)
-    name = "classifier" if of_texts else "tagger"
+    name = "classifier" if _of_texts(metrics, stage) else "tagger"
+    name = "translate" if f"{stage}/bleu" in metrics else name
     return (
         f"# A seqlab model\n\n```python\nimport seqlab\n\n"
         f"{name} = seqlab.load('path/to/this/folder')\n"
-        f"print({name}('{example(of_texts)}'))\n```\n\n"
+        f"print({name}({example(metrics, stage)!r}))\n```\n\n"
         f"## Scores\n\n```text\n{table(metrics, stage)}\n```\n\n"
         f"## Made with\n\n{', '.join(f'{k} {v}' for k, v in metrics.get('versions', {}).items())}; "
         f"{metrics.get('hardware', '')}\n\n```yaml\n{recipe.strip()}\n```\n"

@@ -114,16 +114,17 @@ def _leave(folder: Path, keeper: RunKeeper, metrics: dict[str, Any], cli: Seqlab
     name = folder.parent / "latest" if folder.parent.joinpath("latest").exists() else folder
     print(f"\n{report.table(metrics, stage)}\n")
     print("next:")
-    print(f"  seqlab predict {shlex.quote(str(name))} {_example(cli)}")
+    print(f"  seqlab predict {shlex.quote(str(name))} {_example(cli, metrics, stage)}")
     path = getattr(cli.datamodule, "path", None)
     other = f" --data.path {shlex.quote(path)}" if path else ""
     print(f"  seqlab {'test' if stage == 'test' else 'validate'} {shlex.quote(str(name))}{other}")
 
 
-def _example(cli: SeqlabCLI) -> str:
+def _example(cli: SeqlabCLI, metrics: dict[str, Any], stage: str) -> str:
     """A command line's input that this model can read."""
     if not cli.model.source_vocab.features:
-        return f'"{report.example(cli.model.target_vocab.scheme in ("label", "labels"))}"'
+        text = report.example(metrics, stage)
+        return shlex.quote(text) if re.search(r'["$`\\!]', text) else f'"{text}"'
     columns = getattr(cli.datamodule, "columns", None) or {}
     given = [f"--columns {shlex.quote(f'{k}={v}')}" for k, v in columns.items() if k != "tags"]
     return " ".join(["--input FILE", *given])

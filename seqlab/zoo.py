@@ -8,11 +8,15 @@ from typing import Any
 from seqlab import runs
 from seqlab.bundle import find_bundle, load_bundle
 from seqlab.errors import BundleError, RecipeError
+from seqlab.models.translator import Translator
 from seqlab.pipeline import Pipeline, is_served
 from seqlab.recipe import find_recipe
+from seqlab.translation_pipeline import TranslationPipeline
 
 
-def load(model: str | Path, *, device: str = "auto", trust: bool = False) -> Pipeline[Any]:
+def load(
+    model: str | Path, *, device: str = "auto", trust: bool = False
+) -> Pipeline[Any] | TranslationPipeline:
     """Load a model, ready to be called on text.
 
     Args:
@@ -21,13 +25,16 @@ def load(model: str | Path, *, device: str = "auto", trust: bool = False) -> Pip
         trust: allow the model to name classes outside seqlab, which runs their code.
 
     Returns:
-        a pipeline; call it on a text, a list of texts, or a list of lists of words.
+        a pipeline; call it on a text, a list of texts, or, unless it translates, a list of lists of
+        words.
 
     Raises:
         BundleError: there is no model there, or it is damaged or not trusted.
         UsageError: the recipe was never run here.
     """
     loaded = load_bundle(model_folder(model), trust=trust)
+    if isinstance(loaded, Translator):
+        return TranslationPipeline(loaded, device=device)
     if not is_served(loaded):
         raise BundleError(f"{model} is a {type(loaded).__name__}, which no pipeline serves yet.")
     return Pipeline(loaded, device=device)

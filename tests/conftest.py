@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,36 @@ def _working_in(folder: Path) -> Iterator[pytest.MonkeyPatch]:
 def working_in() -> Callable[[Path], AbstractContextManager[pytest.MonkeyPatch]]:
     """Run commands in a folder; what they leave in the process is undone."""
     return _working_in
+
+
+@pytest.fixture(scope="session")
+def make_translator() -> Callable[..., Any]:
+    """Make small translators by hand, between two languages of the same few words."""
+    import torch
+
+    from seqlab.models.translator import Translator
+    from seqlab.subwords import SubwordVocabulary, train_tokenizer
+
+    sentences = [
+        "the cat sat on the mat.",
+        "a dog (brown) runs, he said.",
+        "I see the cats and the dogs",
+        "cat, dog and mat",
+    ]
+    small = {"hidden_size": 6, "embedding_size": 5, "decoder_size": 8, "dropout": 0.0}
+
+    def make(
+        kind: Any = "words", size: int = 300, cls: Any = Translator, seed: int = 1, **options: Any
+    ) -> Any:
+        tokenizer = train_tokenizer(iter(sentences), kind, size)
+        source, target = (SubwordVocabulary(tokenizer, language=name) for name in ("en", "fr"))
+        torch.manual_seed(seed)
+        model = cls(source, target, **{**small, **options})
+        for parameter in model.parameters():  # away from zero, lest all hypotheses be alike
+            parameter.data.mul_(2.0).add_(torch.randn_like(parameter) * 0.1)
+        return model
+
+    return make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

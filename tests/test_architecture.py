@@ -28,11 +28,14 @@ FLOORS = {
     for floor, names in enumerate(
         [
             "__init__ errors recipe runs samples",
-            "batch label_metrics metrics nn schemes tags vocabulary words",
+            "batch label_metrics metrics nn pairs schemes subword_training subwords tags "
+            "translation_metrics vocabulary words",
             "data models",
-            "bundle callbacks confidence labelled output pipeline report sentence tagged",
-            "compare configuration explain interrupts lint package predict printing reading "
-            "recipe_check serve training zoo",
+            "bundle callbacks confidence invariance labelled output pipeline report sentence "
+            "tagged translated translation_pipeline wishes",
+            "compare configuration explain interrupts lint package predict predict_options "
+            "predict_translations printing progress reading recipe_check search_arguments serve "
+            "training zoo",
             "__main__",
         ]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import importlib.util
 import itertools
 import json
@@ -21,6 +22,7 @@ import pytest
 import torch
 
 from seqlab.errors import UsageError
+from seqlab.subwords import SubwordVocabulary, train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = {"side_by_side"}  # modules that scripts import, and no scripts themselves
@@ -36,6 +38,7 @@ SMOKE = {
     "recipes": ["speed", "ner"],
     "tagger": ["train", "overhead", "predict", "profile", "time-to", "gpu", "--device", "cpu"]
     + ["--quick", "--threads", "1", "--results", "{folder}/tagger.json"],
+    "translate": ["--quick", "--threads", "1", "--results", "{folder}/translate.json"],
 }
 
 
@@ -73,6 +76,17 @@ PRINTS = {
         * 2,
         r"time-to +0\.0% with cold caches, seed 1: [\d.]+ s \([\d.]+ at [\d.]+ s\)",
         r"gpu +tagger +auto +[\d,]+ tokens/s, the CRF takes [\d.]+% of a step",
+    ],
+    "translate": [
+        r"train +seqlab +[\d,]+ target tokens/s",
+        r"weights +greedy BLEU [\d.]+",
+        *(
+            rf"decode +{search}, batch {batch} +seqlab +[\d,.]+ sentences/s, {n}/{n} as seqlab"
+            for batch, n in ((1, 2), (64, 4))
+            for search in ("greedy", "beam 5")
+        ),
+        *[r"profile +seqlab, .* ms a sentence: encoder [\d.]+, decoder steps [\d.]+, .*"] * 4,
+        r"profile +seqlab +[\d.]+ ms a step: batch [\d.]+, embeddings, forward [\d.]+, .*",
     ],
 }
 ENDS = {"gpu_cells": 1}  # exit codes other than 0
@@ -114,7 +128,7 @@ def recipes() -> ModuleType:
 
 def test_all_benchmarks_are_found() -> None:
     assert {script.stem for script in SCRIPTS} == set(SMOKE)
-    assert len(SCRIPTS) == 6
+    assert len(SCRIPTS) == 7
 
 
 @pytest.mark.slow
@@ -740,24 +754,229 @@ def test_all_contenders_see_the_words_that_seqlab_sees(tagger: ModuleType, tmp_p
     assert len(sentence["words"]) == len(sentence["tags"]) > 2
 
 
-@pytest.mark.parametrize("name", ["crf", "tagger"])
+@pytest.mark.parametrize("name", ["crf", "tagger", "translate"])
 def test_the_page_on_speed_shows_the_newest_results(name: str) -> None:
     done = run(ROOT / "benchmarks" / f"{name}.py", "table", "--check")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("name", "words", "said"),
     [
-        (["train"], "Set SEQLAB_DATA to where your corpora are"),
-        (["gpu", "--quick"], "There is no NVIDIA GPU here"),
-        (["table", "train"], "`table` stands alone"),
-        (["--peers", "flair,spacey"], "no peer spacey: choose flair,spacy,ncrfpp"),
-        (["--peer-python", "flair"], "write it as flair=ENV/bin/python"),
+        *(
+            (name, words, said)
+            for name in ("tagger", "translate")
+            for words, said in (
+                (["train"], "Set SEQLAB_DATA to where your corpora are"),
+                (["table", "train"], "`table` stands alone"),
+            )
+        ),
+        ("tagger", ["gpu", "--quick"], "There is no NVIDIA GPU here"),
+        ("tagger", ["--peers", "flair,spacey"], "no peer spacey: choose flair,spacy,ncrfpp"),
+        ("tagger", ["--peer-python", "flair"], "write it as flair=ENV/bin/python"),
+        ("translate", ["--peers", "joey"], "no peer joey: choose joeynmt,opennmt"),
+        ("translate", ["--peer-python", "joeynmt="], "write it as joeynmt=ENV/bin/python"),
     ],
 )
-def test_what_cannot_be_measured_is_a_sentence(words: list[str], said: str) -> None:
-    done = run(ROOT / "benchmarks" / "tagger.py", *words)
+def test_what_cannot_be_measured_is_a_sentence(name: str, words: list[str], said: str) -> None:
+    done = run(ROOT / "benchmarks" / f"{name}.py", *words)
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def pairs(peers: Path) -> ModuleType:
+    sys.modules.pop("pairs", None)
+    return importlib.import_module("pairs")
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> SubwordVocabulary:
+    texts = ["a dog runs", "ein Hund läuft", "two dogs run", "zwei Hunde laufen"]
+    return SubwordVocabulary(train_tokenizer(iter(texts), "words", 100), language=None)
+
+
+@pytest.fixture
+def ids(tmp_path: Path, vocabulary: SubwordVocabulary) -> Path:
+    """Two batches to train on, and three sentences to translate."""
+    batches = [[[[5, 6, 7], [8]], [[9, 10], [11, 12, 5]]], [[[5]], [[6]]]]
+    rows = {"train": batches, "test": [[5, 6], [7, 8, 9, 10], [11]], "size": [len(vocabulary)]}
+    for name, some in rows.items():
+        text = "".join(json.dumps(row) + "\n" for row in some)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    (tmp_path / "gold.txt").write_text("a dog\ntwo dogs\na dog runs", encoding="utf-8")
+    (tmp_path / "vocabulary.json").write_text(vocabulary.to_json(), encoding="utf-8")
+    return tmp_path
+
+
+def test_all_translators_get_the_same_batches(pairs: ModuleType, ids: Path) -> None:
+    corpus = pairs.Corpus(str(ids))
+    first, second = corpus.batches(0, 2)
+    assert first.source.tolist() == [[5, 6, 7, 3], [8, 3, 0, 0]]
+    assert first.source_lengths.tolist() == [4, 2]
+    assert first.begun.tolist() == [[2, 9, 10, 3, 0], [2, 11, 12, 5, 3]]
+    assert first.target_lengths.tolist() == [3, 4]
+    assert second.source.tolist() == [[5, 3]]
+    again = [batch.source.tolist() for batch in corpus.batches(1, 1)]
+    assert again == [second.source.tolist()]
+    assert corpus.size == 16  # twelve words, and what is no word
+
+
+def test_steps_are_timed_without_what_prepares_them(pairs: ModuleType, ids: Path) -> None:
+    done: list[Any] = []
+    batches = pairs.Corpus(str(ids)).batches(0, 2)
+    answer = pairs.trained(batches, lambda batch: len(batch.source), done.append)
+    assert done == [2, 1]
+    assert (answer["tokens"], answer["steps"]) == (9, 2)
+    assert answer["seconds"] >= 0
+
+
+def test_translations_are_given_back_in_the_order_of_the_sentences(pairs: ModuleType) -> None:
+    seen: list[list[list[int]]] = []
+
+    def echo(source: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
+        seen.append(source.tolist())
+        rows = [row[:n] for row, n in zip(source.tolist(), lengths.tolist(), strict=True)]
+        return [[2, *row, 9, 9] for row in rows]
+
+    sources = [[5, 6], [7, 8, 9, 10], [11]]
+    answer = pairs.translated(sources, 2, echo)
+    assert answer["found"] == sources
+    assert answer["sentences"] == 3
+    assert seen == [[[7, 8, 9, 10, 3], [5, 6, 3, 0, 0]], [[11, 3]]]
+
+
+def test_names_are_numbered_as_the_ids_are(pairs: ModuleType) -> None:
+    names = pairs.Names(6, ("<blank>", "<unk>", "<s>", "</s>"))
+    assert [names[name] for name in names.ids_to_tokens] == list(range(6))
+    assert (names["<blank>"], names["<s>"], names["</s>"]) == (
+        pairs.PADDING,
+        pairs.BEGIN,
+        pairs.END,
+    )
+    assert names.lookup_token("unheard of") == pairs.UNKNOWN
+    assert names.lookup_index(names.lookup("t5")) == "t5"
+
+
+def test_weights_of_other_names_are_refused(pairs: ModuleType) -> None:
+    model = torch.nn.Linear(2, 1)
+    pairs.fill(model, {"weight": torch.ones(1, 2), "bias": torch.ones(1)})
+    assert model.weight.tolist() == [[1.0, 1.0]]
+    with pytest.raises(ValueError, match=r"other parameters: \['bias', 'wait', 'weight'\]"):
+        pairs.fill(model, {"wait": torch.ones(1, 2)})
+
+
+@pytest.mark.parametrize(
+    ("name", "contender", "package", "pip"),
+    [
+        ("joeynmt", "JoeyNMT", "joeynmt", "joeynmt"),
+        ("opennmt", "OpenNMT", "onmt", "OpenNMT-py"),
+    ],
+)
+def test_a_translator_that_is_not_installed_says_what_to_do(
+    pairs: ModuleType,
+    ids: Path,
+    name: str,
+    contender: str,
+    package: str,
+    pip: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(pairs, "stand_in", lambda *names, **others: None)
+    module = load(f"peers/{name}_translator")
+    with pytest.raises(module.SkippedError, match=f"pip install {pip}`.*{name}=ENV/bin/python"):
+        getattr(module, contender)(str(ids), 1, dropout=0.0, smoothing=0.0)
+
+
+def test_untied_and_tied_translators_get_the_same_weights(pairs: ModuleType, ids: Path) -> None:
+    made = load("peers/seqlab_translator").Seqlab
+    words = {"corpus": str(ids), "threads": 1, "dropout": 0.0, "smoothing": 0.1}
+    tied, untied = made(**words), made(**words, tie="none")
+    file = str(ids / "weights.pt")
+    assert tied.learn(steps=6, file=file) == {"steps": 6}
+    for one in (tied, untied):
+        one.load(file)
+    for beam in (1, 3):
+        answers = [
+            one.translate(sentences=3, batch=2, beam=beam)["found"] for one in (tied, untied)
+        ]
+        assert answers[0] == answers[1]
+    assert 0 <= tied.bleu()["bleu"] <= 100
+
+
+def test_the_parts_of_a_translators_step_are_told_from_one_another(
+    pairs: ModuleType, ids: Path
+) -> None:
+    made = load("peers/seqlab_translator")
+    contender = made.Seqlab(str(ids), 1, dropout=0.0, smoothing=0.1)
+    answer = contender.profile(seed=0, batches=2)
+    parts = ("embeddings", "encoder", "bridge and memory", "decoder", "loss")
+    ways = {f"{part}, {way}" for part in parts for way in ("forward", "backward")}
+    assert set(answer["parts"]) == {*ways, "batch", "clipping", "optimizer"}
+    assert answer["steps"] == 2
+    search = contender.search_profile(sentences=3, batch=2, beam=2)
+    assert set(search["parts"]) == {"encoder", "decoder steps", "search"}
+    assert min(search["parts"].values()) > 0
+
+
+@pytest.fixture
+def translate(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load("translate")
+
+
+def test_translations_that_depend_on_the_batch_are_counted(translate: ModuleType) -> None:
+    found = {"a": [[1], [2]], "b": [[1], [3]]}
+    cases = [{"beam": 5, "found": found}, {"beam": 1, "found": {}}]
+    cases += [{"beam": 5, "found": {"a": [[1], [2], [4]], "b": [[1], [2], [4]]}}]
+    assert translate._alone(cases, 5) == {"a": [2, 2], "b": [1, 2]}
+
+
+def decoded(title: str, speeds: dict[str, float], alike: dict[str, int]) -> dict[str, Any]:
+    rows = [
+        {"name": name, "median": speed, "alike": alike[name]}
+        | {"ratios": {"OpenNMT-py": speed / speeds["OpenNMT-py"]}}
+        for name, speed in speeds.items()
+    ]
+    return {"title": title, "sentences": 8, "compared_with": "OpenNMT-py", "rows": rows}
+
+
+def test_tables_of_translation_say_what_the_results_say(
+    translate: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {"date": "2026-01-31", "commit": "abc", "hardware": "an abacus", "versions": {"x": "1"}}
+    speeds = {"OpenNMT-py": 10.0, "seqlab": 45.04}
+    decoding = {
+        "cases": [decoded("greedy, batch 1", speeds, {"OpenNMT-py": 8, "seqlab": 7})],
+        "alone": {"greedy": {"OpenNMT-py": [8, 8], "seqlab": [6, 8]}},
+        "bleu": 27.25,
+    }
+    profile = {
+        "steps": [{"name": "seqlab", "ms": {"batch": 1.0, "decoder": 2.5}, "together": 3.5}],
+        "decoding": [{"name": "seqlab, greedy", "ms": {"search": 0.25}, "together": 0.25}],
+    }
+    parts = {"decode": decoding, "profile": profile}
+    newest = {name: {**made, "rounds": 3, **part} for name, part in parts.items()}
+    monkeypatch.setattr(translate.side_by_side, "newest", lambda kind: newest)
+    lines = translate.table().splitlines()
+    assert [line for line in lines if line.startswith("|") and "---" not in line] == [
+        "| sentences/s (against OpenNMT-py) | greedy, batch 1 |",
+        "| OpenNMT-py | 10.0 |",
+        "| seqlab | 45.0 (4.5×) |",
+        "| translated as OpenNMT-py does | greedy, batch 1 | alone as among 64, greedy |",
+        "| OpenNMT-py | 8/8 | 8/8 |",
+        "| seqlab | 7/8 | 6/8 |",
+        "| ms a training step | seqlab |",
+        "| batch | 1.00 |",
+        "| decoder | 2.50 |",
+        "| together | 3.50 |",
+        "| ms a sentence | search | together |",
+        "| seqlab, greedy | 0.25 | 0.25 |",
+    ]
+    said = "Medians of 3 rounds; 2026-01-31 abc; an abacus; x 1."
+    assert [line for line in lines if "Medians" in line] == [
+        f"Greedy BLEU of the weights: 27.2. {said}",
+        said,
+    ]

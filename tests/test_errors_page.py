@@ -26,6 +26,7 @@ NER = Path(__file__).resolve().parents[1] / "recipes" / "ner.yaml"
 GOOD = "Ada\tB-PER\nsaw\tO\nParis\tB-LOC\n.\tO\n\nBob\tB-PER\nslept\tO\n\n"
 RECORD = '{"text": "Ada slept.", "spans": [{"start": 0, "end": 3, "label": "PER"}]}\n'
 HEADER = "text\tlabel\n"
+PAIRS = "The cat sleeps.\tLe chat dort.\nA dog runs.\tUn chien court.\n"
 OPINIONS = "What a film.\tpos\nA waste of time.\tneg\n"
 TOPICS = (
     '{"text": "The cup final was on all channels.", "labels": ["sports", "media"]}\n'
@@ -333,6 +334,11 @@ PREPARE: dict[str, Prepare] = {
     "Compiled kernels that cannot be had": compiling("/nonexistent/c++", kernels="native"),
     "Attention of a model that has none": model("labelled"),
     "A format of another task": model("labelled"),
+    "An option of another task": trained(),
+    "A beam without a place": model("translating"),
+    "More translations than the beam holds": model("translating"),
+    "A model of other languages": model("translating"),
+    "An input without a text": both(model("translating"), file("empty.txt", "")),
     "No text to explain": both(trained(), typed),
     "A text without a word": trained(),
     "A layer that does not exist": trained(),
@@ -387,8 +393,8 @@ CHECK: dict[str, Callable[[], None]] = {
 def home(tmp_path_factory: pytest.TempPathFactory, working_in: Any) -> Iterator[Path]:
     """The folder with one folder an entry, beside ``models``.
 
-    They are a plain tagger, one with a feature, one with an encoder of its own, and a classifier
-    without attention.
+    They are a plain tagger, one with a feature, one with an encoder of its own, a classifier
+    without attention, and a translator.
     """
     folder = tmp_path_factory.mktemp("errors")
     with working_in(folder) as patch:
@@ -397,12 +403,15 @@ def home(tmp_path_factory: pytest.TempPathFactory, working_in: Any) -> Iterator[
         for split in ("train", "dev", "test"):
             write(f"columns/{split}.conll", "Ada\tNNP\tB-PER\nslept\tVBD\tO\n\n" * 20)
             write(f"texts/{split}.tsv", HEADER + OPINIONS * 20)
+            write(f"pairs/{split}.tsv", PAIRS * 20)
         columns = "--data.path columns --data.columns '{tokens: 0, pos: 1, tags: 2}'"
         for name, command in {
             "plain": "fit ner --model.hidden_size 20",
             "featured": f"fit ner --model.hidden_size 8 {columns}",
             "own": "fit ner --data.path columns --model.encoder.class_path my_encoders.Window",
             "labelled": "fit sentiment --data.path texts --model.pooling mean",
+            "translating": "fit translate --data.path pairs --data.vocabulary_size 270 "
+            "--model.hidden_size 8 --model.embedding_size 8 --model.decoder_size 8",
         }.items():
             patch.setenv("SEQLAB_RUNS", f"models/{name}")
             shown = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3"]
@@ -457,7 +466,7 @@ def test_the_page_has_all_its_entries() -> None:
     text = PAGE.read_text(encoding="utf-8")
     titles = [entry.title for entry in ENTRIES]
     assert titles == re.findall(r"^### (.+)$", text, re.MULTILINE)
-    assert len(titles) == len(set(titles)) == 101
+    assert len(titles) == len(set(titles)) == 107
     assert set(PREPARE) <= set(titles)
     assert set(CHECK) <= set(titles)
 

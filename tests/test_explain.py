@@ -15,7 +15,9 @@ from seqlab.__main__ import main
 from seqlab.bundle import save_bundle
 from seqlab.explain import run
 from seqlab.models.tagger import Tagger
+from seqlab.models.translator import Translator
 from seqlab.output import partial_of
+from seqlab.subwords import SubwordVocabulary, train_tokenizer
 from seqlab.vocabulary import Vocabulary
 
 TEXT = "Ada saw Paris."
@@ -31,6 +33,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     target = Vocabulary(["O", "B-LOC", "I-LOC"], scheme="iob2", written="iob2")
     folder = tmp_path_factory.mktemp("models") / "small"
     return str(save_bundle(Tagger(source, target, hidden_size=3, embedding_size=4), folder))
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A bundle of a translator with random weights."""
+    torch.manual_seed(0)
+    source, target = (
+        SubwordVocabulary(train_tokenizer(iter([text]), "words", 20), language=language)
+        for text, language in (("Ada saw Paris.", "en"), ("Ada vit Paris.", "fr"))
+    )
+    sizes = {"hidden_size": 3, "embedding_size": 4, "decoder_size": 5}
+    model = Translator(source, target, **sizes)
+    return str(save_bundle(model, tmp_path_factory.mktemp("models") / "translator"))
 
 
 def test_a_picture_is_printed(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +94,52 @@ def test_a_page_and_json_go_together(
     assert file.is_file()
 
 
+def test_a_translation_is_pictured(translator: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([translator, TEXT]) == 0
+    out, err = capsys.readouterr()
+    assert "attention (general): what each word said looks at" in out
+    assert "how sure each piece is" in out
+    assert "encoder, layer 1, backward: lstm, mean of 3 units" in out
+    assert err == ""
+    assert run([translator, TEXT, "--pieces", "--layer", "1", "--direction", "forward"]) == 0
+    out = capsys.readouterr().out
+    assert "what each piece said looks at" in out
+    assert "backward" not in out
+
+
+def test_a_translation_has_a_page_and_json(
+    translator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "page.html"
+    assert run([translator, TEXT, "--html", str(file), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["source"]["words"] == ["Ada", "saw", "Paris.", "(end)"]
+    assert "Where it looks" in file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([" "], 2, "the text has no words: give one with a letter, a digit or a sign."),
+        ([TEXT, "--to", "2"], 2, "--to 2: a translation is shown whole; leave that out, or"),
+        ([TEXT, "--unit", "4"], 2, "--unit 4: the model has 3 units; choose from 1 to 3."),
+        (["--cost"], 1, "what a Translator costs is not known: leave --cost out, or name a tagger"),
+    ],
+)
+def test_what_does_not_apply_to_a_translator_is_one_sentence(
+    words: list[str],
+    code: int,
+    said: str,
+    translator: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["explain", translator, *words]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"seqlab: {said}")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("form", [[], ["--json"], ["--html", "page.html"]])
 def test_a_long_text_says_what_is_left_out(
     form: list[str],
@@ -120,6 +181,7 @@ def test_100_000_words_are_read_and_some_shown(
         (["MODEL", TEXT, "--unit", "4"], 2, "--unit 4: the model has 3 units; choose from 1 to 3."),
         (["MODEL", TEXT, "--direction", "up"], 2, "--direction up: the model reads forward and"),
         (["MODEL", TEXT, "--to", "5"], 2, "--to 5: the text has 4 words; choose from 1 to 4."),
+        (["MODEL", TEXT, "--pieces"], 2, "--pieces is for translators, and this model reads"),
         (["MODEL", TEXT, "--html", "no/p.html"], 2, "cannot write no/p.html: No such file or"),
         (["MODEL", TEXT, "--html", "."], 2, "cannot write .: it is a folder; give a file."),
     ],

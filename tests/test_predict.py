@@ -436,7 +436,7 @@ def test_tokens_that_break_columns_are_refused_by_sentence(
 def test_progress_is_shown_on_a_terminal_only(
     model: Tagger, judge: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqlab.predict._PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("seqlab.progress._EVERY", 0.0)
     source = tmp_path / "x.conll"
     source.write_text("Ada\tO\nwas\tO\n\n" * 3, encoding="utf-8")
     for terminal in (True, False):

@@ -21,9 +21,10 @@ from seqlab.recipe_check import read_recipe
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 NAMES = [path.stem for path in RECIPES]
-EMBEDDED = {"ner", "sentiment"}  # those that read an embedded sample
+EMBEDDED = {"ner", "sentiment", "translate"}  # those that read an embedded sample
 REAL = [name for name in NAMES if name not in EMBEDDED]
 LABELLED = [name for name in NAMES if name.split("-")[0] in {"sentiment", "intent"}]
+TRANSLATORS = [name for name in NAMES if name.split("-")[0] == "translate"]
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "4"]
 SHORT += ["--trainer.limit_val_batches", "2", "--trainer.limit_test_batches", "2"]
 WORDS = [
@@ -44,6 +45,10 @@ def place(working_in: Any, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
 
 def corpus(name: str) -> tuple[str, str]:
     """A small corpus of the kind that a recipe reads, and the ending of its file."""
+    if name in TRANSLATORS:
+        pairs = "a dog sees the ball .\tein Hund sieht den Ball .\n" * 30
+        sides = "de\ten" if "multi30k" in name else "en\tfr"
+        return f"{sides}\n{pairs}", "tsv"
     if name.startswith("intent"):
         pair = [{"text": "My card is lost.", "label": "lost"}, {"text": "Pay it.", "label": "pay"}]
         return "\n".join(json.dumps(record) for record in pair * 30), "jsonl"
@@ -67,7 +72,7 @@ def sentence(name: str) -> tuple[str, str]:
 
 
 def test_all_recipes_are_found() -> None:
-    assert len(NAMES) == 9
+    assert len(NAMES) == 12
     assert list(shipped()) == sorted(NAMES)
     assert [find_recipe(name) for name in NAMES] == RECIPES
 
@@ -100,6 +105,7 @@ def test_the_keys_of_a_recipe_exist(name: str) -> None:
     recipe = read_recipe(find_recipe(name), _SECTIONS)
     assert list(recipe) == [key for key in _SECTIONS if key in recipe]  # always in one order
     task = ("Classifier", "Classification") if name in LABELLED else ("Tagger", "Tagging")
+    task = ("Translator", "Translation") if name in TRANSLATORS else task
     assert recipe["model"]["class_path"] == f"seqlab.{task[0]}"
     assert recipe["data"]["class_path"] == f"seqlab.{task[1]}Data"
     assert recipe["trainer"]["max_epochs"] > 1
@@ -123,12 +129,17 @@ def test_a_recipe_trains_on_a_corpus_of_its_kind(
     Path("my_corpus").mkdir()
     for split in ("train", "dev", "test"):
         Path(f"my_corpus/{split}.{ending}").write_text(text, encoding="utf-8")
-    words = ["--data.path", "my_corpus", "--data.vectors", "null", "--trainer.max_epochs", "1"]
+    words = ["--data.path", "my_corpus", "--trainer.max_epochs", "1"]
+    if name in TRANSLATORS:
+        words += ["--data.test", "null", "--data.vocabulary_size", "300"]
+    else:
+        words += ["--data.vectors", "null"]
     assert main(["fit", name, *words]) == 0
     out = capsys.readouterr().out
     metrics = json.loads(Path(f"runs/{name}/1/metrics.json").read_text(encoding="utf-8"))
     plain = name.startswith("pos") or name in LABELLED
-    assert metrics["monitor"] == ("val/accuracy" if plain else "val/span_f1")
+    monitor = "val/accuracy" if plain else "val/span_f1"
+    assert metrics["monitor"] == ("val/bleu" if name in TRANSLATORS else monitor)
     assert "next:\n" in out
     model = load_bundle(f"runs/{name}/latest")
     recipe = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
@@ -146,7 +157,8 @@ def test_a_recipe_reads_its_real_corpus(
     said = capsys.readouterr().err
     metrics = json.loads(Path(f"runs/{name}/1/metrics.json").read_text(encoding="utf-8"))
     assert metrics["split"] == "test"
-    assert 0.0 <= metrics[metrics["monitor"].replace("val", "test")] <= 1.0
+    score = metrics[metrics["monitor"].replace("val", "test")]
+    assert 0.0 <= score <= (100.0 if name in TRANSLATORS else 1.0)
     if "vectors" in find_recipe(name).read_text(encoding="utf-8").split("data:")[1]:
         assert "one of the 20,310 vectors of size 50" in said
     assert ("with an empty token were skipped" in said) == (name == "ner-btc")
@@ -160,7 +172,7 @@ def test_the_results_that_are_kept_are_of_shipped_recipes() -> None:
     for file in results():
         metrics = json.loads(file.read_text(encoding="utf-8"))
         assert file.parent.name in NAMES
-        assert file.stem == f"seed-{metrics['seed']}"
+        assert file.stem.rpartition("seed-")[2] == str(metrics["seed"])
         assert metrics["split"] == "test"
         assert {"versions", "hardware", "date", "commit", "parameters"} <= set(metrics)
 
@@ -168,4 +180,4 @@ def test_the_results_that_are_kept_are_of_shipped_recipes() -> None:
 def test_the_page_of_recipes_links_those_that_exist() -> None:
     text = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
     linked = re.findall(r"\]\(([\w-]+)\.yaml\)", text)
-    assert linked == sorted({file.parent.name for file in results()})
+    assert sorted(set(linked)) == sorted({file.parent.name for file in results()})

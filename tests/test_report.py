@@ -147,8 +147,8 @@ def test_without_a_confusion_none_is_shown() -> None:
 def test_the_card_of_a_classifier_shows_how_to_use_one() -> None:
     text = card(label_metrics(), "")
     assert "classifier = seqlab.load(" in text
-    assert f"print(classifier({example(True)!r}))" in text
-    assert f"print(tagger({example(False)!r}))" in card(metrics(), "")
+    assert f"print(classifier({example(label_metrics(), 'val')!r}))" in text
+    assert f"print(tagger({example(metrics(), 'test')!r}))" in card(metrics(), "")
 
 
 def test_columns_stay_below_their_names_for_long_labels() -> None:
@@ -246,3 +246,35 @@ def test_memory_is_counted_in_megabytes(
 def test_memory_holds_at_least_what_this_test_holds() -> None:
     held = torch.ones(25_000_000)  # 100 MB
     assert peak_memory_mb() > held.nbytes / 1e6
+
+
+def translation_metrics() -> dict[str, Any]:
+    names = {"bleu": 40.931, "bleu_lowercased": 41.178, "chrf": 59.9, "ter": 42.22}
+    return {
+        **{f"test/{name}": value for name, value in names.items()},
+        "test/perplexity": 5.74,
+        "test/scorer": {"bleu": "nrefs:1|case:mixed", "chrf": "nc:6"},
+        "test/examples": [{"source": "un, deux", "translation": "one", "reference": "one, two"}],
+        "split": "test",
+    }
+
+
+def test_translations_are_shown_with_their_scores_and_signatures() -> None:
+    assert table(translation_metrics(), "test").splitlines() == [
+        "source       un, deux",
+        "translation  one",
+        "reference    one, two",
+        "",
+        "BLEU              40.93",
+        "BLEU, lower case  41.18",
+        "chrF              59.90",
+        "TER               42.22",
+        "perplexity        5.74",
+        "bleu by           nrefs:1|case:mixed",
+        "chrf by           nc:6",
+        "split             test",
+    ]
+
+
+def test_the_card_of_a_translator_shows_how_to_use_one() -> None:
+    assert "print(translate('un, deux'))" in card(translation_metrics(), "")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from seqlab.models.base import SequenceModel
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
 from seqlab.pipeline import Labelled, Pipeline
+from seqlab.translation_pipeline import TranslationPipeline
 from seqlab.vocabulary import Vocabulary
 from seqlab.zoo import load, model_folder
 
@@ -55,6 +57,17 @@ def test_a_model_is_loaded_by_run_bundle_or_recipe(run: Path) -> None:
         torch.testing.assert_close(pipeline.model.state_dict(), weights, rtol=0, atol=0)
         assert not pipeline.model.training
         assert pipeline("Ada was").tokens == ["Ada", "was"]
+
+
+def test_a_translator_is_loaded_into_its_own_pipeline(home: Path, make_translator: Any) -> None:
+    model = make_translator()
+    save_bundle(model, home / "bundle")
+    pipeline = load("bundle", device="cpu")
+    assert isinstance(pipeline, TranslationPipeline)
+    texts = ["the cat sat", "a dog"]
+    found = [str(result) for result in pipeline(texts)]
+    assert found == [str(result) for result in TranslationPipeline(model, device="cpu")(texts)]
+    assert pipeline.model.source_vocab.language == "en"
 
 
 @pytest.mark.parametrize("scheme", ["label", "labels"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -18,9 +18,37 @@ from torch.utils.data import DataLoader, Dataset
 from seqlab.batch import Batch, FormTable
 from seqlab.data.sampling import BucketSampler, world
 from seqlab.errors import DataError, check_range
+from seqlab.subwords import SubwordVocabulary, vocabulary_from_json
 from seqlab.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
+
+
+class Sequences(Protocol):
+    """What a sampler and the speed of a run ask of an encoded split."""
+
+    @property
+    def lengths(self) -> Ints:
+        """``(sequence,)`` tokens that count in a batch's budget."""
+
+    @property
+    def sort_key(self) -> Ints:
+        """``(sequence,)`` what is alike for sequences that make a good batch."""
+
+    @property
+    def offsets(self) -> Ints:
+        """``(sequence + 1,)`` where each sequence begins and ends; last the tokens of all."""
+
+
+class BatchedSplit(Protocol):
+    """A split whose index is an array of sequence numbers, and which answers with a whole batch."""
+
+    @property
+    def encoded(self) -> Sequences:
+        """The split as numbers."""
+
+    def __getitem__(self, index: Ints) -> Any:
+        """Return the batch of some sequences."""
 
 
 @dataclass
@@ -45,6 +73,11 @@ class Encoded:
     def lengths(self) -> Ints:
         """``(sequence,)`` tokens of every sequence."""
         return np.diff(self.offsets)
+
+    @property
+    def sort_key(self) -> Ints:
+        """``(sequence,)`` what batches are made alike by: the lengths."""
+        return self.lengths
 
 
 class EncodedDataset(Dataset[Batch]):
@@ -145,21 +178,23 @@ class SequenceDataModule(lightning.LightningDataModule):
             if world()[0] == 0:
                 print(f"seqlab: {sentence}", file=sys.stderr)
 
-    def dataset(self, split: str, *, scored: bool) -> EncodedDataset:
-        """Return a split ready for batches; with the tags as strings where it is to be scored."""
+    def dataset(self, split: str, *, scored: bool) -> BatchedSplit:
+        """Return a split ready for batches; with what is right as strings where it is scored."""
         raise TypeError(f"{type(self).__name__} has no datasets.")
 
-    def _loader(self, split: str, *, train: bool) -> DataLoader[Batch]:
-        dataset = self.dataset(split, scored=not train)
+    def _loader(self, split: str, *, train: bool) -> DataLoader[Any]:
+        dataset: Any = self.dataset(split, scored=not train)
         rank, world_size = world()
+        lengths: Ints = dataset.encoded.lengths
         sampler = BucketSampler(
-            dataset.encoded.lengths,
-            self.batch_size if train else len(dataset.encoded.lengths),
+            lengths,
+            self.batch_size if train else len(lengths),
             self.tokens_per_batch if train else self.eval_tokens_per_batch,
             shuffle=train,
             seed=self.seed,
             rank=rank,
             world_size=world_size,
+            sort_key=dataset.encoded.sort_key,
         )
         if self.trainer is not None:  # a resumed run draws its first batch before it is told
             progress: Any = self.trainer.fit_loop.epoch_progress.current
@@ -181,15 +216,15 @@ class SequenceDataModule(lightning.LightningDataModule):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training split, in a new order each epoch."""
         return self._loader("train", train=True)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Batches of the validation split, from long to short."""
         return self._loader("validation", train=False)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Batches of the test split, from long to short."""
         return self._loader("test", train=False)
 
@@ -232,7 +267,7 @@ def flat_ids(column: Any, encode: Any) -> tuple[NDArray[np.int32], Ints]:
     return np.concatenate(parts), np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
 
 
-def vocabularies_of(folder: str | Path) -> Mapping[str, Vocabulary]:
+def vocabularies_of(folder: str | Path) -> dict[str, Vocabulary]:
     """Read the vocabularies of a bundle, so that data is encoded as its model expects.
 
     Args:
@@ -242,17 +277,45 @@ def vocabularies_of(folder: str | Path) -> Mapping[str, Vocabulary]:
         ``source`` and ``target``.
 
     Raises:
-        DataError: the folder holds no vocabularies.
+        DataError: the folder holds no vocabularies, or those of a model that translates.
     """
-    try:
-        return {
-            side: Vocabulary.from_json(
-                (Path(folder) / f"{side}_vocab.json").read_text(encoding="utf-8")
+    found: dict[str, Vocabulary] = {}
+    for side, vocabulary in _read_vocabularies(folder):
+        if not isinstance(vocabulary, Vocabulary):
+            raise DataError(
+                f"the model in {folder} translates: give it pairs of sentences as "
+                "seqlab.TranslationData."
             )
-            for side in ("source", "target")
-        }
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} is no bundle: it lacks {Path(str(error.filename)).name}; "
-            "give the folder `bundle` of a run."
-        ) from error
+        found[side] = vocabulary
+    return found
+
+
+def subword_vocabularies_of(folder: str | Path) -> dict[str, SubwordVocabulary]:
+    """Read the vocabularies of a bundle that translates; see `vocabularies_of`.
+
+    Raises:
+        DataError: the folder holds no vocabularies, or those of a model that tags or labels.
+    """
+    found: dict[str, SubwordVocabulary] = {}
+    for side, vocabulary in _read_vocabularies(folder):
+        if not isinstance(vocabulary, SubwordVocabulary):
+            raise DataError(
+                f"the model in {folder} does not translate: give it its corpus as "
+                "seqlab.TaggingData or seqlab.ClassificationData."
+            )
+        found[side] = vocabulary
+    return found
+
+
+def _read_vocabularies(
+    folder: str | Path,
+) -> Iterator[tuple[str, Vocabulary | SubwordVocabulary]]:
+    for side in ("source", "target"):
+        try:
+            text = (Path(folder) / f"{side}_vocab.json").read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{folder} is no bundle: it lacks {Path(str(error.filename)).name}; "
+                "give the folder `bundle` of a run."
+            ) from error
+        yield side, vocabulary_from_json(text)

@@ -1,4 +1,4 @@
-"""Rows on disk as Arrow, to be memory-mapped: written once, checked at every use, safe to race."""
+"""Files made of corpora, to be memory-mapped: written once, checked at every use, safe to race."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from seqlab.data.rows import Dirt, TableRow
 from seqlab.errors import DataError
@@ -23,6 +24,8 @@ _CHUNK = 1 << 20
 _BATCH_ROWS = 1000
 _BATCH_TOKENS = 100_000  # documents can be long: a batch is bounded by tokens too
 _PATIENCE = 5.0  # seconds without a word on what is going on
+
+Item = TypeVar("Item")
 
 
 def cache_folder() -> Path:
@@ -101,56 +104,119 @@ def cached_rows(
     Raises:
         DataError: what `read` raises, and where the cache cannot be written.
     """
-    entry = folder / key[:40]
-    notes = _checked_notes(entry)
-    if notes is None:
+
+    def write(sinks: Mapping[str, IO[bytes]]) -> list[str]:
         dirt = Dirt()
+        rows = announced(_some(read(dirt), name, noun), f"reading {name}", f"{noun}s")
+        write_rows(rows, sinks[ROWS])
+        return dirt.sentences()
+
+    entry, notes = cached_files(folder, key, [ROWS], write)
+    return entry / ROWS, notes
+
+
+def cached_files(
+    folder: Path,
+    key: str,
+    names: Sequence[str],
+    write: Callable[[Mapping[str, IO[bytes]]], list[str]],
+) -> tuple[Path, list[str]]:
+    """Write files into the cache, unless they are there, whole; see `cached_rows`.
+
+    Args:
+        folder: the cache.
+        key: hexadecimal digits that stand for what the files are made of, and how.
+        names: of the files.
+        write: fills them, given an open file for each, and returns what is to be said of that.
+
+    Returns:
+        The folder of the files, and what `write` returned, now or when they were written.
+
+    Raises:
+        DataError: what `write` raises, and where the cache cannot be written.
+    """
+    entry = folder / key[:40]
+    notes = _checked_notes(entry, names)
+    if notes is None:
         try:
             entry.mkdir(parents=True, exist_ok=True)
-            rows = _announced(read(dirt), name, noun)
-            _replace(entry / ROWS, lambda sink: write_rows(rows, sink))
-            notes = dirt.sentences()
-            about = {"sha256": digest_of(chunks_of(entry / ROWS)), "notes": notes}
-            _replace(entry / NOTES, lambda sink: sink.write(json.dumps(about).encode()))
+            notes = _written(entry, names, write)
         except OSError as error:
             raise DataError(
                 f"cannot write the cache {entry}: {error.strerror}; set SEQLAB_CACHE to a folder "
                 "with room that may be written."
             ) from error
-    return entry / ROWS, notes
+    return entry, notes
 
 
-def _checked_notes(entry: Path) -> list[str] | None:
-    """Give an entry's notes, or None where it is missing, cut or changed."""
+def _checked_notes(entry: Path, names: Sequence[str]) -> list[str] | None:
+    """Give an entry's notes, or None where a file is missing, cut or changed."""
     try:
         about = json.loads((entry / NOTES).read_bytes())
-        whole = about["sha256"] == digest_of(chunks_of(entry / ROWS))
+        whole = about["sha256"] == _digests({name: entry / name for name in names})
         return [str(note) for note in about["notes"]] if whole else None
     except (OSError, DataError, ValueError, KeyError, TypeError):
         return None
 
 
-def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file aside and put it in place whole."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with aside.open("xb") as sink:
-            write(sink)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+def _digests(files: Mapping[str, Path]) -> dict[str, str]:
+    return {name: digest_of(chunks_of(file)) for name, file in files.items()}
 
 
-def _announced(rows: Iterator[TableRow], name: str, noun: str) -> Iterator[TableRow]:
-    """Pass rows on; when it takes long, say on stderr how far it is."""
-    said, count = time.monotonic(), 0
-    for count, row in enumerate(rows, 1):
+def _written(
+    entry: Path, names: Sequence[str], write: Callable[[Mapping[str, IO[bytes]]], list[str]]
+) -> list[str]:
+    """Write files aside and put them in place whole, with their checksums last."""
+    with ExitStack() as stack:
+        mine = f"{os.getpid()}-{secrets.token_hex(4)}"
+        aside = {name: entry / f"{name}.{mine}" for name in (*names, NOTES)}
+        for file in aside.values():
+            stack.callback(file.unlink, missing_ok=True)
+        with ExitStack() as opened:
+            notes = write({name: opened.enter_context(aside[name].open("xb")) for name in names})
+        others = _checked_notes(entry, names)
+        if others is not None:  # another process was faster; what it wrote may be in use
+            return others
+        about = {"sha256": _digests({name: aside[name] for name in names}), "notes": notes}
+        aside[NOTES].write_bytes(json.dumps(about).encode())
+        for name, file in aside.items():
+            os.replace(file, entry / name)
+    return notes
+
+
+def _some(rows: Iterator[Item], name: str, noun: str) -> Iterator[Item]:
+    """Pass rows on; that there is none is an error."""
+    empty = True
+    for row in rows:
+        empty = False
         yield row
-        if count % _BATCH_ROWS == 0 and time.monotonic() - said >= _PATIENCE:
-            print(f"reading {name}: {count:,} {noun}s so far", file=sys.stderr, flush=True)
-            said = time.monotonic()
-    if not count:
+    if empty:
         raise DataError(f"{name} holds no {noun}: leave the split out.")
+
+
+def announced(
+    items: Iterator[Item], doing: str, nouns: str, size: Callable[[Any], int] = lambda item: 1
+) -> Iterator[Item]:
+    """Pass items on; when it takes long, say on stderr how far it is.
+
+    Args:
+        items: what is worked on.
+        doing: what is done, such as ``"reading train.tsv"``.
+        nouns: what is counted, such as ``"pairs"``.
+        size: how many of those an item is.
+
+    Yields:
+        The items.
+    """
+    said, count, looked = time.monotonic(), 0, 0
+    for item in items:
+        yield item
+        count += size(item)
+        if count - looked >= _BATCH_ROWS:
+            looked = count
+            if time.monotonic() - said >= _PATIENCE:
+                print(f"{doing}: {count:,} {nouns} so far", file=sys.stderr, flush=True)
+                said = time.monotonic()
 
 
 def write_rows(rows: Iterator[TableRow], sink: IO[bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from seqlab import samples
@@ -168,7 +169,16 @@ def _split_named(file: Path, folders: bool) -> str | None:
 
 
 def _splits_in(name: str) -> set[str]:
-    words = re.split(r"[^a-z0-9]+", name.lower())
+    return splits_in(re.split(r"[^a-z0-9]+", name.lower()))
+
+
+def splits_in(words: Iterable[str]) -> set[str]:
+    """Name the splits that words of a file's name stand for.
+
+    Example:
+        >>> splits_in(["en", "ewt", "dev"])
+        {'validation'}
+    """
     return {_NAMES[word] for word in words if word in _NAMES}
 
 

@@ -58,6 +58,8 @@ class BucketSampler(Sampler[Ints]):
         pool: sequences are sorted by length within random pools of this many batches.
         rank: number of this process.
         world_size: number of processes.
+        sort_key: ``(sequence,)`` what sequences are sorted by in place of their lengths, such as a
+            number made of the lengths of two sides.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class BucketSampler(Sampler[Ints]):
         pool: int = 200,
         rank: int = 0,
         world_size: int = 1,
+        sort_key: Ints | None = None,
     ) -> None:
         self.lengths = lengths
+        self.sort_key = lengths if sort_key is None else sort_key
         self.batch_size = batch_size
         self.tokens_per_batch = tokens_per_batch
         self.shuffle = shuffle
@@ -95,7 +99,7 @@ class BucketSampler(Sampler[Ints]):
 
     def _all(self) -> list[Ints]:
         if not self.shuffle:
-            order = np.argsort(-self.lengths, kind="stable")
+            order = np.argsort(-self.sort_key, kind="stable")
             return cut(self.lengths, order, self.batch_size, self.tokens_per_batch)
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(len(self.lengths))
@@ -103,7 +107,7 @@ class BucketSampler(Sampler[Ints]):
         batches: list[Ints] = []
         for start in range(0, len(order), size):
             pool = order[start : start + size]
-            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+            pool = pool[np.argsort(self.sort_key[pool], kind="stable")]
             batches += cut(self.lengths, pool, self.batch_size, self.tokens_per_batch)
         return [batches[i] for i in random.permutation(len(batches))]
 

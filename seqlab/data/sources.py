@@ -143,8 +143,6 @@ def load_tables(
     Raises:
         DataError: there is no such corpus, or it cannot be read as asked.
     """
-    import datasets
-
     cache = cache_dir or cache_folder()
     found = _hub_splits(path, cache) if path else None
     if found is None:
@@ -156,12 +154,26 @@ def load_tables(
             where = find_splits(None, **files, folders=reader.folders)
             more, said = _read_files(where, reader, cache)
             tables, notes = tables | more, notes + said
+    return mapped(tables), notes
+
+
+def mapped(tables: Mapping[str, Path]) -> datasets.DatasetDict:
+    """Memory-map the tables that splits were read into.
+
+    Args:
+        tables: Arrow files in the stream format, by split.
+
+    Returns:
+        The splits, in the order of `SPLITS`.
+    """
+    import datasets
+
     loaded = {
         split: datasets.Dataset.from_file(str(tables[split]), split=split)
         for split in SPLITS
         if split in tables
     }
-    return datasets.DatasetDict(loaded), notes
+    return datasets.DatasetDict(loaded)
 
 
 def _read_files(

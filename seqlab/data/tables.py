@@ -132,7 +132,7 @@ def _cells_of(path: Path, separator_of: Callable[[str], str]) -> Iterator[Cells]
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 cells = []
-            yield number, [_unquoted(cell) for cell in cells] if bare else cells
+            yield number, [unquoted(cell) for cell in cells] if bare else cells
             number = reader.line_num + 1
     except csv.Error as error:
         raise Place(str(path)).error(
@@ -142,7 +142,8 @@ def _cells_of(path: Path, separator_of: Callable[[str], str]) -> Iterator[Cells]
         ) from error
 
 
-def _unquoted(cell: str) -> str:
+def unquoted(cell: str) -> str:
+    """Take the quotation marks off a cell that doubles those inside."""
     return cell[1:-1].replace('""', '"') if _QUOTED.fullmatch(cell) else cell
 
 

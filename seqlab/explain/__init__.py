@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from seqlab.errors import SeqlabError
 from seqlab.explain.options import Options, parse, read_text
 from seqlab.output import destination
 
@@ -32,12 +34,11 @@ def run(argv: Sequence[str]) -> int:
         return _cost(options)
     text = read_text(options)
     from seqlab.bundle import load_bundle
-    from seqlab.explain.explanation import explain
-    from seqlab.explain.page import page_of
-    from seqlab.explain.terminal import look, picture_of
+    from seqlab.explain.terminal import look
     from seqlab.zoo import model_folder
 
     model = load_bundle(model_folder(options.model), trust=options.trust)
+    explain, page_of, picture_of = _ways(model)
     if options.html is None:
         found = explain(model, text, options)
     else:
@@ -56,13 +57,38 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
+def _ways(
+    model: object,
+) -> tuple[Callable[..., Any], Callable[..., str], Callable[..., str]]:
+    """Say what looks at a model, and what makes a page and a picture of what was found."""
+    from seqlab.models.translator import Translator
+
+    if isinstance(model, Translator):
+        from seqlab.explain.translation import explain_translation
+        from seqlab.explain.translation_page import translation_page_of
+        from seqlab.explain.translation_terminal import translation_picture_of
+
+        return explain_translation, translation_page_of, translation_picture_of
+    from seqlab.explain.explanation import explain
+    from seqlab.explain.page import page_of
+    from seqlab.explain.terminal import picture_of
+
+    return explain, page_of, picture_of
+
+
 def _cost(options: Options) -> int:
     """Show what a model costs."""
     from seqlab.explain.cost import cost_of
     from seqlab.explain.cost_table import table_of
+    from seqlab.pipeline import Pipeline
     from seqlab.zoo import load
 
     pipeline = load(options.model, device=options.device, trust=options.trust)
+    if not isinstance(pipeline, Pipeline):
+        raise SeqlabError(
+            f"what a {type(pipeline.model).__name__} costs is not known: leave --cost out, or name "
+            "a tagger or a classifier."
+        )
     found = cost_of(pipeline, options.tokens)
     data = {"path": options.model, **found.to_dict()}
     with destination(None) as write:

@@ -11,10 +11,11 @@ from seqlab.batch import Batch, FormTable
 from seqlab.errors import BundleError, SeqlabError, UsageError
 from seqlab.explain.decisions import Decision, decisions_of
 from seqlab.explain.options import Options
-from seqlab.explain.view import View, traces_of, view_of
+from seqlab.explain.view import View, plain_layers, traces_of, view_of
 from seqlab.models.base import SequenceModel
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
+from seqlab.models.translator import Translator
 from seqlab.nn.traces import Trace, traceable
 from seqlab.pipeline import Labelled, Pipeline, Tagged, is_served
 from seqlab.sentence import Sentence
@@ -84,15 +85,7 @@ class Explanation:
             "to": self.view.shown.stop,
             "unit": self.view.unit,
             "words": self.words,
-            "layers": [
-                {
-                    "layer": found.layer,
-                    "direction": found.direction,
-                    "cell": found.cell,
-                    "series": {name: values.tolist() for name, values in found.series.items()},
-                }
-                for found in self.layers
-            ],
+            "layers": plain_layers(self.layers),
         }
         if self.decisions is not None:
             data["decisions"] = [decision.to_dict() for decision in self.decisions]
@@ -114,12 +107,20 @@ def explain(model: SequenceModel, text: str, options: Options) -> Explanation:
         what was found.
 
     Raises:
-        UsageError: the text has no words, or there is no such word, layer, direction or unit.
+        UsageError: the text has no words, there is no such word, layer, direction or unit, or an
+            option is for other models.
         SeqlabError: the model's encoder cannot be looked into, or it needs more than words.
     """
+    if isinstance(model, Translator):
+        raise UsageError("a Translator is explained by seqlab.explain.translation: call that.")
     if not is_served(model):
         raise BundleError(
-            f"a {type(model).__name__} cannot be explained: give a tagger or a classifier."
+            f"a {type(model).__name__} cannot be explained: give a tagger, a classifier or a "
+            "translator."
+        )
+    if options.pieces:
+        raise UsageError(
+            "--pieces is for translators, and this model reads whole words: leave it out."
         )
     traceable(model.encoder)
     if lacking := list(model.source_vocab.features):

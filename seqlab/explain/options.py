@@ -28,6 +28,7 @@ class Options:
         layer: the only layer to show, counted from 1; None for all.
         direction: the only direction to show; None for both.
         unit: the only unit to show, counted from 1; None for all.
+        pieces: whether the attention of a translation is shown by pieces, not by words.
         json: whether everything is printed for programs.
         html: the file of the page, None for none.
         trust: whether the model may name classes of other packages.
@@ -50,6 +51,7 @@ class Options:
     cost: bool = False
     tokens: int = 25
     device: str = "auto"
+    pieces: bool = False
 
 
 def _parser() -> Parser:
@@ -68,6 +70,7 @@ def _parser() -> Parser:
     add("--layer", type=_whole, metavar="N", help="show this layer only")
     add("--direction", metavar="NAME", help="show this direction only: forward or backward")
     add("--unit", type=_whole, metavar="N", help="show this unit, not the mean over all")
+    add("--pieces", action="store_true", help="of a translation: show pieces, not whole words")
     add("--json", action="store_true", help="print everything, every unit, as one JSON object")
     add("--html", metavar="FILE", help="write a page with every unit, to look at in a browser")
     add(
@@ -89,6 +92,8 @@ def _refuse_beside_cost(texts: Sequence[str], given: Mapping[str, Any]) -> None:
     for name in ("input", "first", "last", "layer", "direction", "unit", "html"):
         if given[name] is not None:
             beside.append(names.get(name, f"--{name}"))
+    if given["pieces"]:
+        beside.append("--pieces")
     if beside:
         raise UsageError(
             f"{beside[0]} is given beside --cost, which looks at no text: leave one of them out."

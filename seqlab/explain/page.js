@@ -67,7 +67,7 @@
       }
     });
     canvas.getContext("2d").putImageData(picture, 0, 0);
-    canvas.setAttribute("aria-label", `${state.series} of ${series.units} units at ${words} words; arrow keys read values`);
+    canvas.setAttribute("aria-label", `${state.series} of ${series.units} units at ${words} ${data.reads}s; arrow keys read values`);
   };
 
   const canvases = [...document.querySelectorAll("canvas[data-layer]")];
@@ -104,17 +104,23 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
 
-  const tell = (canvas, row, word, x, y) => {
-    const layer = data.layers[canvas.dataset.layer];
-    const unit = canvas.units[row];
-    const value = valueOf(canvas.series, unit, word).toFixed(2).replace("-", "\u2212");
-    tip.textContent =
-      `${data.words[word]} (word ${data.first + word}), unit ${layer.unit ?? unit + 1}: ${canvas.series.name} ${value}`;
+  const say = (text, x, y) => {
+    tip.textContent = text;
     tip.hidden = false;
     const room = document.documentElement;
     tip.style.left = `${Math.max(4, Math.min(x + 14, room.clientWidth - tip.offsetWidth - 4))}px`;
     tip.style.top = `${y + 18 + tip.offsetHeight > room.clientHeight ? y - tip.offsetHeight - 12 : y + 18}px`;
   };
+  const tell = (canvas, row, word, x, y) => {
+    const layer = data.layers[canvas.dataset.layer];
+    const unit = canvas.units[row];
+    const value = valueOf(canvas.series, unit, word).toFixed(2).replace("-", "\u2212");
+    say(
+      `${data.words[word]} (${data.reads} ${data.first + word}), unit ${layer.unit ?? unit + 1}: ${canvas.series.name} ${value}`,
+      x, y,
+    );
+  };
+  const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   const within = (share, count) => Math.max(0, Math.min(count - 1, Math.floor(share * count)));
   for (const canvas of canvases) {
     const at = { row: 0, word: 0 };
@@ -131,7 +137,7 @@
     });
     canvas.addEventListener("blur", () => { tip.hidden = true; });
     canvas.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+      const step = steps[event.key];
       if (!step) return;
       event.preventDefault();
       at.row = Math.max(0, Math.min(canvas.height - 1, at.row + step[0]));
@@ -140,7 +146,49 @@
       tell(canvas, at.row, at.word, box.left + ((at.word + .5) / words) * box.width, box.top + ((at.row + .5) / canvas.height) * box.height);
     });
   }
-  const pans = [...document.querySelectorAll(".map")].map((map) => map.parentElement);
+
+  // Where a translation looks: each cell tells its weight, and its row and column light up.
+  for (const alignment of document.querySelectorAll(".alignment")) {
+    const heads = [...alignment.querySelectorAll("thead th")];
+    const rows = [...alignment.querySelectorAll("tbody tr")].filter((row) => row.querySelector("[data-w]"));
+    const at = { row: 0, column: 0 };
+    let lit = [];
+    const light = (some) => {
+      for (const head of lit) head.classList.remove("at");
+      for (const head of some) head.classList.add("at");
+      lit = some;
+      if (!some.length) tip.hidden = true;
+    };
+    const show = (x, y) => {
+      const row = rows[at.row], head = heads[at.column];
+      light([row.cells[0], head]);
+      say(`${row.cells[0].textContent} \u2190 ${head.textContent}: ${row.cells[at.column + 1].dataset.w}`, x, y);
+    };
+    const point = (event) => {
+      const cell = event.target.closest("td[data-w]");
+      if (!cell) return;
+      at.row = rows.indexOf(cell.parentElement);
+      at.column = cell.cellIndex - 1;
+      show(event.clientX, event.clientY);
+    };
+    alignment.tabIndex = 0;
+    alignment.setAttribute("aria-label", "attention; arrow keys read weights");
+    alignment.addEventListener("pointermove", point);
+    alignment.addEventListener("pointerdown", point);
+    alignment.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") light([]); });
+    alignment.addEventListener("blur", () => light([]));
+    alignment.addEventListener("keydown", (event) => {
+      const step = steps[event.key];
+      if (!step) return;
+      event.preventDefault();
+      at.row = Math.max(0, Math.min(rows.length - 1, at.row + step[0]));
+      at.column = Math.max(0, Math.min(heads.length - 1, at.column + step[1]));
+      const box = rows[at.row].cells[at.column + 1].getBoundingClientRect();
+      show(box.left + box.width / 2, box.top + box.height / 2);
+    });
+  }
+
+  const pans = [...document.querySelectorAll(".map:not(.alignment)")].map((map) => map.parentElement);
   for (const pan of pans) {
     pan.addEventListener("scroll", () => {
       tip.hidden = true;

@@ -21,6 +21,7 @@ from seqlab.explain.page_parts import (
     marked_text,
     safe,
 )
+from seqlab.explain.view import Looked
 from seqlab.nn.traces import GATES, Trace
 
 _LONG = 240  # characters from which the text is set smaller
@@ -36,25 +37,45 @@ def page_of(found: Explanation, model: str) -> str:
     Returns:
         HTML with its style, its script and the values of all units inside.
     """
-    text = found.excerpt.text
-    fields = {
+    return filled(
+        found,
+        model,
+        found.excerpt.text,
+        marked=marked_text(found),
+        above=label_bars(found),
+        range=_range(found),
+        before=attention_map(found),
+        after=decision_table(found),
+        reading=reading(found.layers),
+    )
+
+
+def filled(found: Looked, model: str, text: str, *, reads: str = "word", **fields: str) -> str:
+    """Fill the page in, with what the encoder did and whatever else there is.
+
+    Args:
+        found: of the encoder.
+        model: the name that the model was given on the command line.
+        text: what was looked at.
+        reads: what the encoder reads at a time, ``word`` or ``piece``.
+        **fields: HTML; ``marked`` the text, ``above`` what stands under it, ``range`` what is
+            shown, ``heading`` of the encoder's section, ``before`` and ``after`` the sections
+            around it, ``reading`` a list of what the names mean.
+    """
+    fields = {"heading": "What the cell does"} | fields
+    fields |= {
         "title": safe(text[:60]),
         "css": _resource("page.css"),
         "js": _resource("page.js"),
         "model": safe(model),
         "size": "long" if len(text) > _LONG else "",
-        "text": marked_text(found),
-        "labels": label_bars(found),
-        "range": _range(found),
-        "attention": attention_map(found),
-        "means": _means(found),
+        "reads": reads,
+        "means": _means(found, reads),
         "choices": _choices(found.layers),
         "count": str(len(found.words)),
         "longest": str(max(map(len, found.words))),
         "layers": "\n".join(gate_map(found, number) for number in range(len(found.layers))),
-        "decisions": decision_table(found),
-        "reading": _reading(found.layers),
-        "data": _data(found),
+        "data": _data(found, reads),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: fields[match[1]], _resource("page.html"))
 
@@ -73,11 +94,11 @@ def _range(found: Explanation) -> str:
     )
 
 
-def _means(found: Explanation) -> str:
+def _means(found: Looked, reads: str) -> str:
     if found.view.unit is not None:
-        return f"Unit {found.view.unit} alone at every word."
+        return f"Unit {found.view.unit} alone at every {reads}."
     return (
-        "One row a gate or state, one column a word: the mean over all units; where the name "
+        f"One row a gate or state, one column a {reads}: the mean over all units; where the name "
         "stands between bars, without their signs."
     )
 
@@ -94,7 +115,8 @@ def _choices(layers: Sequence[Trace]) -> str:
     )
 
 
-def _reading(layers: Sequence[Trace]) -> str:
+def reading(layers: Sequence[Trace]) -> str:
+    """Say what the names of gates and states mean."""
     meanings = MEANINGS[layers[0].cell]
     items = "".join(
         f"<dt>{name}</dt><dd>{safe(meanings[name])}</dd>" for name in series_names(layers)
@@ -102,10 +124,11 @@ def _reading(layers: Sequence[Trace]) -> str:
     return f"<dl>{items}</dl>"
 
 
-def _data(found: Explanation) -> str:
+def _data(found: Looked, reads: str) -> str:
     """The values of all units for the script, in JSON that cannot end its element."""
     data = {
         "first": found.view.shown.start + 1,
+        "reads": reads,
         "words": [safe(word, markup=False) for word in found.words],
         "layers": [
             {

@@ -9,6 +9,7 @@ from seqlab.explain.decisions import Decision
 from seqlab.explain.explanation import Explanation
 from seqlab.explain.glyphs import shown
 from seqlab.explain.summary import Row, figure, rows_of, title_of
+from seqlab.explain.view import Looked
 from seqlab.pipeline import Labelled, Tagged
 
 _FEW = 5  # words up to which they are written upright on a telephone as well
@@ -57,7 +58,7 @@ def _with(text: str, pieces: Iterable[tuple[int, int, str, str]]) -> str:
     return "".join([*parts, safe(text[position:])])
 
 
-def gate_map(found: Explanation, number: int) -> str:
+def gate_map(found: Looked, number: int) -> str:
     """A layer and direction: a table of means, and the place for the map of its units."""
     trace, unit = found.layers[number], found.view.unit
     name, _, rest = title_of(trace, unit).partition(":")
@@ -72,34 +73,52 @@ def gate_map(found: Explanation, number: int) -> str:
 
 
 def _mean_row(row: Row, series: str) -> str:
-    cells = []
-    for value in row.values:
-        share = min(1.0, abs(value) / row.scale)
-        kinds = (
-            "v"
-            + " minus" * (value < 0)
-            + " middle" * (share > _MIDDLE)
-            + " strong" * (share > _STRONG)
-        )
-        cells.append(f'<td class="{kinds}" style="--v:{share:.3f}">{figure(value)}</td>')
+    cells = [shaded(value, row.scale, figure(value)) for value in row.values]
     button = f'<button type="button" data-series="{series}">{row.label}</button>'
     return f"<tr><th>{button}</th>{''.join(cells)}</tr>"
 
 
-def _map(words: Sequence[str], body: str) -> str:
-    """A table with a column a word."""
-    count = len(words)
-    kinds = "map" + " tall" * (count > _UPRIGHT) + " few" * (count <= _FEW)
-    heads = "".join(
-        f'<th scope="col"><button type="button" data-word="{i}" title="{safe(word)}">'
-        f"<bdi>{safe(word)}</bdi></button></th>"
-        for i, word in enumerate(words)
+def shaded(value: float, scale: float, text: str, data: str = "") -> str:
+    """A cell of a heat map.
+
+    Args:
+        value: what decides the colour.
+        scale: the value of the full colour.
+        text: what is written in the cell.
+        data: further attributes.
+    """
+    share = min(1.0, abs(value) / scale)
+    kinds = (
+        "v" + " minus" * (value < 0) + " middle" * (share > _MIDDLE) + " strong" * (share > _STRONG)
     )
+    return f'<td class="{kinds}" style="--v:{share:.3f}"{data}>{text}</td>'
+
+
+def _map(words: Sequence[str], body: str) -> str:
+    heads = [
+        f'<button type="button" data-word="{i}" title="{safe(word)}"><bdi>{safe(word)}</bdi>'
+        "</button>"
+        for i, word in enumerate(words)
+    ]
+    return map_of(heads, body)
+
+
+def map_of(heads: Sequence[str], body: str, kind: str = "") -> str:
+    """A table with a column a word.
+
+    Args:
+        heads: the heading of each column.
+        body: the rows.
+        kind: a further class.
+    """
+    count = len(heads)
+    kinds = "map" + kind + " tall" * (count > _UPRIGHT) + " few" * (count <= _FEW)
+    heads = [f'<th scope="col">{head}</th>' for head in heads]
     columns = '<col class="name">' + "<col>" * count
     return (
         f'<div class="pan"><table class="{kinds}" style="--n:{count}">'
         f"<colgroup>{columns}</colgroup>"
-        f"<thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<thead><tr><td></td>{''.join(heads)}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

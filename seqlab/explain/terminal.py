@@ -71,12 +71,12 @@ def picture_of(found: Explanation, look: Look) -> str:
     if found.attention is not None:
         heads = zip(_names("attention", len(found.attention)), found.attention, strict=True)
         rows = [Row(name, weights, max(weights) or 1.0) for name, weights in heads]
-        lines += _heat_map("attention: what share each word has", words, rows, look)
+        lines += heat_map("attention: what share each word has", words, rows, look)
     for trace in found.layers:
-        lines += _heat_map(title_of(trace, view.unit), words, rows_of(trace, view.unit), look)
-    lines += [_legend(view.unit), ""]
+        lines += heat_map(title_of(trace, view.unit), words, rows_of(trace, view.unit), look)
+    lines += [legend(view.unit), ""]
     if found.decisions is not None:
-        table = _laid_out(["", *words], _columns(found.decisions), look.columns)
+        table = laid_out(["", *words], _columns(found.decisions), look.columns)
         lines += ["why these tags", *table, _MARGIN]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -85,13 +85,15 @@ def _names(name: str, count: int) -> list[str]:
     return [name] if count == 1 else [f"{name} {number}" for number in range(1, count + 1)]
 
 
-def _legend(unit: int | None) -> str:
+def legend(unit: int | None) -> str:
+    """Say what the values of gates and states are."""
     if unit is not None:
         return "gates lie between 0 and 1; candidate, cell and hidden have a sign."
     return "gates lie between 0 and 1; |candidate|, |cell| and |hidden| are means without signs."
 
 
-def _heat_map(title: str, words: Sequence[str], rows: Sequence[Row], look: Look) -> list[str]:
+def heat_map(title: str, words: Sequence[str], rows: Sequence[Row], look: Look) -> list[str]:
+    """Draw the lines of a table with a column a word, its cells shaded by their values."""
     columns = []
     for position, word in enumerate(words):
         size = min(_WIDEST, max(_NARROWEST, width(word)))
@@ -100,16 +102,11 @@ def _heat_map(title: str, words: Sequence[str], rows: Sequence[Row], look: Look)
             value = row.values[position]
             cells.append(look.paint(value / row.scale, fitted(figure(value), size, right=True)))
         columns.append(Column(cells, size))
-    return [title, *_laid_out(["", *(row.label for row in rows)], columns, look.columns)]
+    return [title, *laid_out(["", *(row.label for row in rows)], columns, look.columns)]
 
 
 def _columns(decisions: Sequence[Decision]) -> list[Column]:
     """The columns of the table of decisions, a heading and a cell a word in each."""
-
-    def column(heading: str, cells: Sequence[str], right: bool = True) -> Column:
-        cells = [shown(cell) for cell in (heading, *cells)]
-        size = max(map(width, cells))
-        return Column([fitted(cell, size, right) for cell in cells], size)
 
     def numbers(heading: str, name: str) -> Column:
         values = [getattr(decision, name) for decision in decisions]
@@ -130,8 +127,15 @@ def _columns(decisions: Sequence[Decision]) -> list[Column]:
     ]
 
 
-def _laid_out(labels: Sequence[str], columns: Sequence[Column], room: int) -> Iterator[str]:
-    """The lines of a table; what is too wide goes on below, under the same labels."""
+def column(heading: str, cells: Sequence[str], right: bool = True) -> Column:
+    """Make a column of any texts, as wide as the widest."""
+    cells = [shown(cell) for cell in (heading, *cells)]
+    size = max(map(width, cells))
+    return Column([fitted(cell, size, right) for cell in cells], size)
+
+
+def laid_out(labels: Sequence[str], columns: Sequence[Column], room: int) -> Iterator[str]:
+    """Draw the lines of a table; what is too wide goes on below, beside the same labels."""
     size = min(_WIDEST, max(map(width, labels)))
     labels = [fitted(label, size) for label in labels]
     for some in _fitting(columns, room - size):

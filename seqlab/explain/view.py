@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from seqlab.errors import UsageError
 from seqlab.explain.options import Options
 from seqlab.models.tokens import TokenModel, windows
+from seqlab.models.translator import Translator
+from seqlab.nn.encoders import Encoder
 from seqlab.nn.traces import DIRECTIONS, Trace, trace
 
 MOST_VALUES = 4_000_000  # values of gates and states at once: some 5 MB of a page
@@ -48,7 +51,36 @@ class View:
         )
 
 
-def view_of(model: TokenModel, x: Tensor, options: Options) -> View:
+def plain_layers(layers: Sequence[Trace]) -> list[dict[str, Any]]:
+    """Return traces as plain JSON data; layers are counted from 1."""
+    return [
+        {
+            "layer": found.layer,
+            "direction": found.direction,
+            "cell": found.cell,
+            "series": {name: values.tolist() for name, values in found.series.items()},
+        }
+        for found in layers
+    ]
+
+
+class Looked(Protocol):
+    """What is known of an encoder that was looked at."""
+
+    @property
+    def view(self) -> View:
+        """What is looked at."""
+
+    @property
+    def layers(self) -> list[Trace]:
+        """One trace a layer and direction, its series ``(word, unit)``."""
+
+    @property
+    def words(self) -> list[str]:
+        """What the encoder reads there, as it is shown."""
+
+
+def view_of(model: TokenModel | Translator, x: Tensor, options: Options) -> View:
     """Find out what is looked at, and refuse what is not there.
 
     Args:
@@ -130,9 +162,24 @@ def traces_of(model: TokenModel, x: Tensor, view: View) -> list[Trace]:
     Returns:
         one trace a layer and direction, its series ``(word, unit)``.
     """
+    return traces_in(model.encoder, x, view, model.window)
+
+
+def traces_in(encoder: Encoder, x: Tensor, view: View, window: int) -> list[Trace]:
+    """Trace the words that are looked at, where an encoder reads at most so many at once.
+
+    Args:
+        encoder: that can be traced.
+        x: ``(1, time, dim)``, what it reads.
+        view: what is looked at.
+        window: the most that it reads at once.
+
+    Returns:
+        one trace a layer and direction, its series ``(word, unit)``.
+    """
     pieces = [
         [_cut(t, view.unit) for t in found if (t.layer, t.direction) in view.ways]
-        for found in _pieces(model, x, view.shown)
+        for found in _pieces(encoder, x, view.shown, window)
     ]
     return [
         replace(
@@ -145,16 +192,16 @@ def traces_of(model: TokenModel, x: Tensor, view: View) -> list[Trace]:
     ]
 
 
-def _pieces(model: TokenModel, x: Tensor, shown: range) -> Iterator[list[Trace]]:
+def _pieces(encoder: Encoder, x: Tensor, shown: range, window: int) -> Iterator[list[Trace]]:
     """The traces of each window that has words to be shown, cut to these words."""
     time = x.shape[1]
-    window = time if time <= model.window else model.window
+    window = min(time, window)
     for start, first, end in windows(time, window):
         low, high = max(start, shown.start), min(start + window, shown.stop)
         if low >= high:
             continue
         piece = x[:, first:end]
-        found = trace(model.encoder, piece, torch.tensor([piece.shape[1]])).layers
+        found = trace(encoder, piece, torch.tensor([piece.shape[1]])).layers
         yield [
             replace(
                 t, series={name: v[0, low - first : high - first] for name, v in t.series.items()}

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torchmetrics import Metric
 
-from seqlab.batch import Batch
 from seqlab.errors import TrainingError, check_range
 from seqlab.nn.averaging import WeightAverage
 from seqlab.nn.optimizers import (
@@ -27,6 +26,7 @@ from seqlab.nn.optimizers import (
     schedule_factor,
 )
 from seqlab.nn.precision import Precision, check_precision, using
+from seqlab.subwords import SubwordVocabulary
 from seqlab.vocabulary import Vocabulary
 
 Stage = Literal["val", "test"]
@@ -56,6 +56,7 @@ class SequenceModel(lightning.LightningModule):
         learning_rate: step size after the warm-up.
         weight_decay: of the optimizer, for matrices only.
         momentum: of SGD.
+        betas: decay of the two moments of the Adams.
         schedule: ``constant``; ``plateau`` (multiplied by ``plateau_factor`` when the monitored
             score has not risen for more than ``plateau_patience`` epochs); ``cosine`` or ``linear``
             down to 0.
@@ -78,13 +79,14 @@ class SequenceModel(lightning.LightningModule):
 
     def __init__(
         self,
-        source_vocab: Vocabulary,
-        target_vocab: Vocabulary,
+        source_vocab: Vocabulary | SubwordVocabulary,
+        target_vocab: Vocabulary | SubwordVocabulary,
         *,
         optimizer: OptimizerName = "adam",
         learning_rate: float = 2e-3,
         weight_decay: float = 0.0,
         momentum: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
         schedule: ScheduleName = "constant",
         warmup_steps: int = 0,
         plateau_factor: float = 0.5,
@@ -102,22 +104,25 @@ class SequenceModel(lightning.LightningModule):
         ):
             check_range(f"model.{name}", value, 0)
         check_range("model.momentum", momentum, 0, 1)
+        for beta in betas:
+            check_range("model.betas", beta, 0, 1)
         check_range("model.plateau_factor", plateau_factor, 0, 1)
         check_range("model.averaging", averaging, 0, 1)
         check_precision(precision, "model.precision")
-        self.source_vocab = source_vocab
-        self.target_vocab = target_vocab
+        self.source_vocab: Any = source_vocab
+        self.target_vocab: Any = target_vocab
         self.optimizer_name: OptimizerName = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.momentum = momentum
+        self.betas = (betas[0], betas[1])
         self.schedule: ScheduleName = schedule
         self.warmup_steps = warmup_steps
         self.plateau_factor = plateau_factor
         self.plateau_patience = plateau_patience
         self.averaging = averaging
         self.precision: Precision = precision
-        self._config = arguments
+        self._config = {**arguments, "betas": list(betas)}  # as a bundle gives them back
         self.scorers = nn.ModuleDict()
         self.last_scores: dict[str, Any] = {}
         self.scored_epoch = -1
@@ -130,11 +135,11 @@ class SequenceModel(lightning.LightningModule):
         """The constructor's arguments but for the vocabularies, as plain JSON data."""
         raise TypeError(f"{type(self).__name__} does not record its configuration.")
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:
         """Return the training loss of a batch, a scalar."""
         raise TypeError(f"{type(self).__name__} has no loss.")
 
-    def score(self, batch: Batch, stage: Stage) -> None:
+    def score(self, batch: Any, stage: Stage) -> None:
         """Count a batch of the validation or test split."""
         raise TypeError(f"{type(self).__name__} has no scores.")
 
@@ -142,12 +147,12 @@ class SequenceModel(lightning.LightningModule):
         """Return what has been counted so far, as plain JSON data under ``{stage}/...``."""
         raise TypeError(f"{type(self).__name__} has no scores.")
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
+    def validation_step(self, batch: Any, batch_index: int) -> None:
         """Score a batch of the validation split."""
         with using(self.precision, self.device):
             self.score(batch, "val")
 
-    def test_step(self, batch: Batch, batch_index: int) -> None:
+    def test_step(self, batch: Any, batch_index: int) -> None:
         """Score a batch of the test split."""
         with using(self.precision, self.device):
             self.score(batch, "test")
@@ -170,7 +175,7 @@ class SequenceModel(lightning.LightningModule):
                 assert isinstance(scorer, Metric)
                 scorer.reset()
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Return the loss; it is summed here and logged once an epoch, as logging costs time."""
         with using(self.precision, self.device):
             loss = self.loss(batch)
@@ -244,7 +249,7 @@ class SequenceModel(lightning.LightningModule):
             assert isinstance(plateau, ReduceLROnPlateau)
             plateau.step(score)
 
-    def _not_finite(self, batch: Batch | None = None) -> TrainingError:
+    def _not_finite(self, batch: Any = None) -> TrainingError:
         place = f"in epoch {self.current_epoch} at step {self.global_step}"
         begins = None if batch is None else self.beginning(batch)
         if begins is not None:
@@ -254,7 +259,7 @@ class SequenceModel(lightning.LightningModule):
             f"{self.learning_rate:g}) or trainer.gradient_clip_val."
         )
 
-    def beginning(self, batch: Batch) -> str | None:
+    def beginning(self, batch: Any) -> str | None:
         """Return how the first sequence of a batch begins, for a message; None where unknown."""
         return None
 
@@ -266,6 +271,7 @@ class SequenceModel(lightning.LightningModule):
             self.learning_rate,
             weight_decay=self.weight_decay,
             momentum=self.momentum,
+            betas=self.betas,
         )
         if self.schedule == "plateau":
             plateau = ReduceLROnPlateau(

@@ -64,7 +64,7 @@ class TokenModel(SequenceModel):
         zoneout: share of the state that keeps its value at a step.
         learned_state: learn the state before the first token.
         forget_bias: what is added at the start to the bias of the gate that keeps the state.
-        initialisation: ``orthogonal``, or ``uniform`` as torch does it.
+        initialisation: ``orthogonal``; ``glorot``; or ``uniform`` as torch does it.
         encoder: another encoder, as ``{class_path: ..., init_args: {...}}``; it is called with the
             input size first and must be an :class:`seqlab.nn.encoders.Encoder`.
         **options: see :class:`seqlab.models.base.SequenceModel`.

@@ -119,8 +119,8 @@ class RecurrentEncoder(nn.Module):
         zoneout: share of units of hidden state and cell that keep their value at a step (Krueger
             et al., 2017).
         learned_state: learn the state before the first step, which is zero otherwise.
-        initialisation: ``orthogonal`` (recurrent blocks orthogonal, others Glorot, biases zero) or
-            ``uniform`` (as torch does it).
+        initialisation: ``orthogonal`` (recurrent blocks orthogonal, others Glorot, biases zero),
+            ``glorot`` (whole matrices, biases zero) or ``uniform`` (as torch does it).
 
     Attributes:
         output_size: size of the output.

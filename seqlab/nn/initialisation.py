@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seqlab.nn.gated import GatedLayer
 from seqlab.nn.sru import SRU
 
-Initialisation = Literal["orthogonal", "uniform"]
+Initialisation = Literal["orthogonal", "glorot", "uniform"]
 
 
 def initialise(layer: nn.Module, how: str, forget_bias: float) -> None:
@@ -20,12 +20,16 @@ def initialise(layer: nn.Module, how: str, forget_bias: float) -> None:
     Args:
         layer: one of `seqlab.nn.cells`.
         how: ``orthogonal``: orthogonal recurrent blocks, one a gate (Saxe et al., 2014), Glorot
-            blocks for the input and the projection, zero biases; ``uniform``: as the layer came.
+            blocks for the input and the projection, zero biases; ``glorot``: whole matrices as
+            Glorot and Bengio (2010) draw them, all gates together, so that they are smaller; zero
+            biases; ``uniform``: as the layer came.
         forget_bias: added to the bias of the gate that keeps the state.
     """
     with torch.no_grad():
         if how == "orthogonal":
             _orthogonal(layer)
+        elif how == "glorot":
+            _whole(layer)
         _keep_state(layer, forget_bias)
 
 
@@ -40,6 +44,14 @@ def _orthogonal(layer: nn.Module) -> None:
         nn.init.xavier_uniform_(block)
     for name, weight in weights.items():
         if name == "weight_hr_l0":
+            nn.init.xavier_uniform_(weight)
+        elif name.startswith("bias"):
+            weight.zero_()
+
+
+def _whole(layer: nn.Module) -> None:
+    for name, weight in layer.named_parameters():
+        if weight.ndim > 1:
             nn.init.xavier_uniform_(weight)
         elif name.startswith("bias"):
             weight.zero_()

@@ -20,11 +20,13 @@ from seqlab.data.base import (
     EncodedDataset,
     SequenceDataModule,
     flat_ids,
+    subword_vocabularies_of,
     token_counts,
     vocabularies_of,
 )
 from seqlab.data.sampling import BucketSampler
 from seqlab.errors import BundleError, DataError, RecipeError
+from seqlab.subwords import SubwordVocabulary, train_tokenizer
 from seqlab.vocabulary import Vocabulary
 
 # A busy machine is no failure.
@@ -290,6 +292,27 @@ def test_a_bundle_lends_its_vocabularies(tmp_path: Path) -> None:
     (tmp_path / "source_vocab.json").write_text(WORDS.to_json(), encoding="utf-8")
     (tmp_path / "target_vocab.json").write_text(tags.to_json(), encoding="utf-8")
     assert vocabularies_of(tmp_path) == {"source": WORDS, "target": tags}
+
+
+def test_a_bundle_that_translates_lends_its_own_and_to_translators_alone(tmp_path: Path) -> None:
+    texts = ["a b", "b c"]
+    pieces = [
+        SubwordVocabulary(train_tokenizer(iter(texts), "words", 9), language=language)
+        for language in ("de", "en")
+    ]
+    for side, vocabulary in zip(("source", "target"), pieces, strict=True):
+        (tmp_path / f"{side}_vocab.json").write_text(vocabulary.to_json(), encoding="utf-8")
+    lent = subword_vocabularies_of(tmp_path)
+    assert [lent["source"].language, lent["target"].language] == ["de", "en"]
+    assert lent["source"] == lent["target"] == pieces[0]
+    with pytest.raises(DataError) as error:
+        vocabularies_of(tmp_path)
+    assert str(error.value) == (
+        f"the model in {tmp_path} translates: give it pairs of sentences as seqlab.TranslationData."
+    )
+    (tmp_path / "source_vocab.json").write_text(WORDS.to_json(), encoding="utf-8")
+    with pytest.raises(DataError, match=f"the model in {tmp_path} does not translate: give it"):
+        subword_vocabularies_of(tmp_path)
 
 
 def test_a_folder_without_vocabularies_is_named(tmp_path: Path) -> None:

@@ -174,6 +174,22 @@ def test_processes_score_every_sequence_once(
     assert max(sizes) - min(sizes) <= 1
 
 
+@UNHURRIED
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=60), st.booleans())
+def test_sequences_are_sorted_by_a_key_within_the_budget_of_their_lengths(
+    sizes: list[tuple[int, int]], shuffle: bool
+) -> None:
+    lengths = np.array([max(pair) for pair in sizes], np.int64)
+    key = np.array([10 * second + first for first, second in sizes], np.int64)
+    sampler = BucketSampler(lengths, 5, 20, shuffle=shuffle, sort_key=key)
+    batches = sampler.batches()
+    assert sorted(flat(batches)) == list(range(len(sizes)))
+    check_budget(lengths, batches, 5, 20)
+    for batch in batches if shuffle else [np.array(flat(batches), np.int64)]:
+        keys_found = key[batch] if shuffle else -key[batch]
+        assert (np.diff(keys_found) >= 0).all()
+
+
 def test_a_loader_asks_for_whole_batches() -> None:
     sampler = BucketSampler(corpus(20), 4, 60, shuffle=True)
     loader: DataLoader[Any] = DataLoader(

@@ -10,6 +10,8 @@ import torch
 
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
+from seqlab.models.translator import Translator
+from seqlab.subwords import SubwordVocabulary, train_tokenizer
 from seqlab.vocabulary import Vocabulary
 
 SMALL: dict[str, Any] = {
@@ -59,3 +61,29 @@ def make_classifier() -> Callable[..., Classifier]:
 @pytest.fixture(scope="session")
 def tagger(make_tagger: Callable[..., Tagger]) -> Tagger:
     return make_tagger()
+
+
+SOURCES = ["Ada saw Paris.", "the dog, the cat", "日本 saw Ada 日"]
+TARGETS = ["Ada vit Paris.", "le chien, le chat", "Ada vit 日本 naïve"]
+
+
+def pieces(texts: list[str], language: str) -> SubwordVocabulary:
+    return SubwordVocabulary(train_tokenizer(iter(texts), "words", 100), language=language)
+
+
+@pytest.fixture(scope="session")
+def make_translator() -> Callable[..., Translator]:
+    def make(**options: Any) -> Translator:
+        small = {"hidden_size": 5, "embedding_size": 4, "decoder_size": 6, "max_ratio": 1.0}
+        source = options.pop("source", pieces(SOURCES, "en"))
+        target = options.pop("target", pieces(TARGETS, "fr"))
+        made = shaken(Translator(source, target, **{**small, "max_extra": 3, **options}))
+        assert isinstance(made, Translator)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def translator(make_translator: Callable[..., Translator]) -> Translator:
+    return make_translator()

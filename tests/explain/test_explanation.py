@@ -14,6 +14,7 @@ from seqlab.explain.options import Options
 from seqlab.models.base import SequenceModel
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
+from seqlab.models.translator import Translator
 from seqlab.pipeline import Labelled, Pipeline, Tagged
 from seqlab.vocabulary import Vocabulary
 
@@ -151,10 +152,20 @@ def test_a_model_that_needs_a_column_is_refused(make_tagger: MakeTagger) -> None
         explain(model, TEXT, Options("m"))
 
 
+def test_pieces_are_for_translators(tagger: Tagger) -> None:
+    with pytest.raises(UsageError, match="--pieces is for translators, .* leave it out"):
+        explain(tagger, TEXT, Options("m", pieces=True))
+
+
+def test_a_translator_is_sent_on(translator: Translator) -> None:
+    with pytest.raises(UsageError, match="is explained by seqlab.explain.translation"):
+        explain(translator, TEXT, Options("m"))
+
+
 def test_another_kind_of_model_is_refused() -> None:
     class Parrot(SequenceModel):
         pass
 
     model: Any = Parrot(Vocabulary(["a"]), Vocabulary(["b"]))
-    with pytest.raises(BundleError, match="a Parrot cannot be explained: give a tagger or a"):
+    with pytest.raises(BundleError, match="a Parrot cannot be explained: give a tagger, a class"):
         explain(model, TEXT, Options("m"))

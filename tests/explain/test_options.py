@@ -26,6 +26,12 @@ def test_options_may_stand_anywhere() -> None:
     )
 
 
+def test_pieces_can_be_asked_for() -> None:
+    assert parse(["model", "text", "--pieces"]) == Options("model", "text", pieces=True)
+    with pytest.raises(UsageError, match="--pieces is given beside --cost, which looks at no"):
+        parse(["model", "--cost", "--pieces"])
+
+
 def test_after_two_hyphens_everything_is_text() -> None:
     assert parse(["model", "--json", "--", "--to"]) == Options("model", "--to", json=True)
 

@@ -478,7 +478,7 @@ def test_one_token_of_one_sequence(cell: str) -> None:
             {"connection": "residuals", "num_layers": 2},
             "none, residual, highway. Did you mean 'res",
         ),
-        ({"initialisation": "orthogonl"}, "orthogonal, uniform. Did you mean 'orthogonal'"),
+        ({"initialisation": "orthogonl"}, "orthogonal, glorot, uniform. Did you mean 'orthogonal'"),
         ({"cell": "gru", "proj_size": 2}, "model.proj_size goes with cell lstm"),
         ({"proj_size": 4}, "model.proj_size is 4: it must lie between 1 and"),
         ({"nonlinearity": "relu"}, "model.nonlinearity goes with cell rnn"),

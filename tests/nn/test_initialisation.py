@@ -118,3 +118,20 @@ def test_uniform_leaves_a_layer_as_it_came(cell: str, options: dict[str, Any]) -
     for name, weight in layer.state_dict().items():
         assert torch.equal(weight, before[name])
     assert float(before["weight_ih_l0" if "weight_ih_l0" in before else "weight_ih"].std()) > 0.1
+
+
+@every_layer
+def test_glorot_draws_whole_matrices_and_leaves_other_vectors(
+    cell: str, options: dict[str, Any]
+) -> None:
+    layer, weights = made(cell, options)
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    initialise(layer, "glorot", 0.0)
+    for name, weight in weights.items():
+        if weight.ndim > 1:
+            bound = (6 / sum(weight.shape)) ** 0.5
+            assert 0.5 * bound < weight.abs().max() <= bound
+        elif name.startswith("bias"):
+            assert not weight.any()
+        else:
+            assert torch.equal(weight, before[name])

@@ -73,7 +73,16 @@ def supports(layers: Sequence[nn.Module], x: Tensor) -> bool:
 
 def _multiplies(dtype: torch.dtype, x: Tensor) -> bool:
     """Whether factors can be rounded to a type."""
-    if dtype != torch.bfloat16 or chosen(x) != "native":
+    return dtype == torch.bfloat16 and rounds_in_bfloat16(x)
+
+
+def rounds_in_bfloat16(x: Tensor) -> bool:
+    """Say whether the compiled kernels can round the factors of products to bfloat16.
+
+    Args:
+        x: what they would work on.
+    """
+    if torch.get_autocast_dtype("cpu") != torch.bfloat16 or chosen(x) != "native":
         return False
     return bool(signature("seqlab_lstm_rounds", (), c_int64)())
 

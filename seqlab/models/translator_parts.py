@@ -1,0 +1,153 @@
+"""Parts of a translator that its arguments or its vocabularies decide about."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from seqlab.errors import RecipeError, check_range, nearest
+from seqlab.models.sequence_training import LOSSES, REWARDS
+from seqlab.nn.decoder_steps import DecoderSteps
+from seqlab.subwords import SubwordVocabulary
+
+if TYPE_CHECKING:
+    from seqlab.models.translator import Translator
+
+_SIZES = ("hidden_size", "num_layers", "embedding_size", "decoder_size", "decoder_layers")
+_SHARES = ("dropout", "locked_dropout", "word_dropout", "label_smoothing", "scheduled_sampling")
+_CHOICES = {
+    "tie": ("auto", "all", "decoder", "none"),
+    "sequence_loss": ("none", *LOSSES),
+    "sequence_reward": tuple(REWARDS),
+}
+_SWITCHED = {
+    "scheduled_sampling": ("scheduled_sampling_steps",),
+    "sequence_loss": (
+        "sequence_after",
+        "sequence_candidates",
+        "sequence_reward",
+        "sequence_smoothness",
+        "likelihood_share",
+    ),
+}
+
+_EXAMPLES = 5
+
+
+class Examples:
+    """A few translations of a split to show, of the same sentences whatever the batches are."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, dict[str, str]]] = []
+
+    def add(self, sources: Sequence[str], found: Sequence[str], gold: Sequence[str]) -> None:
+        """Take in the texts of a batch, their translations, and the right ones."""
+        for source, text, reference in zip(sources, found, gold, strict=True):
+            example = {"source": source, "translation": text, "reference": reference}
+            self._kept.append((zlib.crc32(source.encode("utf-8", "replace")), example))
+        self._kept.sort(key=lambda pair: (pair[0], pair[1]["source"]))
+        del self._kept[_EXAMPLES:]
+
+    def taken(self) -> list[dict[str, str]]:
+        """Return the examples, and forget them."""
+        taken = [example for _, example in self._kept]
+        self._kept = []
+        return taken
+
+
+def make_embedding(rows: int, size: int) -> nn.Embedding:
+    """Rows of about unit length; padding is zero and stays so."""
+    embedding = nn.Embedding(rows, size, padding_idx=SubwordVocabulary.PADDING)
+    nn.init.normal_(embedding.weight, 0.0, size**-0.5)
+    with torch.no_grad():
+        embedding.weight[SubwordVocabulary.PADDING] = 0
+    return embedding
+
+
+def laid_out(model: Translator, rows: int, rounded: bool) -> DecoderSteps:
+    """Lay a model's decoder out for search among about so many hypotheses at once."""
+    output = model.output
+    return DecoderSteps(
+        model.decoder,
+        model.target_embedding.weight,
+        model.scale,
+        None if output.project is None else output.project.weight,
+        output.weight,
+        output.bias,
+        rows=rows,
+        rounded=rounded,
+    )
+
+
+def copies_of(source: SubwordVocabulary, target: SubwordVocabulary) -> Tensor:
+    """Say as which target subword each source subword is copied; unknown where there is none."""
+    if source == target:
+        return torch.arange(len(source))
+    ids = {piece: i for i, piece in enumerate(target.pieces(range(len(target))))}
+    pieces = source.pieces(range(len(source)))
+    return torch.tensor([ids.get(piece, SubwordVocabulary.UNKNOWN) for piece in pieces])
+
+
+def check_arguments(
+    cls: type, arguments: Mapping[str, Any], source: SubwordVocabulary, target: SubwordVocabulary
+) -> None:
+    """Refuse what makes no translator.
+
+    Args:
+        cls: the translator's.
+        arguments: of its constructor.
+        source: the vocabulary of the source.
+        target: that of the target.
+
+    Raises:
+        RecipeError: a value is unknown or out of range, or does not fit the others.
+    """
+    given: Any
+    for given in (source, target):
+        if not isinstance(given, SubwordVocabulary):
+            raise RecipeError(
+                "model: a Translator maps text to text, but the data tags words or labels texts: "
+                "use data.class_path seqlab.TranslationData."
+            )
+    for name in _SIZES:
+        check_range(f"model.{name}", arguments[name], 1)
+    for name in _SHARES:
+        check_range(f"model.{name}", arguments[name], 0, 1)
+    for name, least in (
+        ("beam", 1),
+        ("validation_beam", 1),
+        ("max_extra", 1),
+        ("coverage", 0),
+        ("scheduled_sampling_steps", 0),
+    ):
+        check_range(f"model.{name}", arguments[name], least)
+    _check_choices(cls, arguments)
+    if arguments["tie"] == "all" and source != target:
+        raise RecipeError(
+            "model.tie all needs one vocabulary for both sides: set data.joint to true, or tie "
+            "decoder."
+        )
+
+
+def _check_choices(cls: type, arguments: Mapping[str, Any]) -> None:
+    """Refuse unknown choices, and options of what is switched off."""
+    parameters = inspect.signature(cls).parameters
+    for name, known in _CHOICES.items():
+        if arguments[name] not in known:
+            raise RecipeError(
+                f"model.{name} is {arguments[name]!r}: choose one of {', '.join(known)}."
+                f"{nearest(str(arguments[name]), known)}"
+            )
+    for switch, names in _SWITCHED.items():
+        for name in names:
+            changed = arguments[name] != parameters[name].default
+            if changed and arguments[switch] == parameters[switch].default:
+                raise RecipeError(
+                    f"model.{name} is {arguments[name]!r}, but model.{switch} is "
+                    f"{arguments[switch]!r}: switch that on, or leave {name} out."
+                )

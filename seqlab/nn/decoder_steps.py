@@ -1,0 +1,182 @@
+"""A decoder laid out for decoding: one step of many hypotheses at a time, without gradients.
+
+What does not change from step to step is worked out before: every weight is laid out for products
+(`seqlab.nn.products`), and what a token adds to the gates of the first layer is looked up in a
+table of all tokens, once enough of them were read for that to pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seqlab.nn.attention import Memory
+from seqlab.nn.decoders import Decoder, DecoderState, weights_of
+from seqlab.nn.products import Product, factor
+
+_ORDER = (0, 1, 3, 2)  # torch keeps i, f, g, o; here the three sigmoid gates stand together
+_SHARE = 4  # a table pays once more tokens were read than this share of the vocabulary
+
+
+def _ordered(weight: Tensor) -> Tensor:
+    blocks = weight.detach().chunk(4)
+    return torch.cat([blocks[i] for i in _ORDER])
+
+
+class TokenGates:
+    """What each token of the vocabulary adds to the gates of a decoder's first layer.
+
+    Args:
+        embeddings: ``(vocabulary, input)``.
+        scale: what they are multiplied by.
+        weight: ``(4 * hidden, input)``, gates ordered.
+        bias: ``(4 * hidden,)``.
+    """
+
+    def __init__(self, embeddings: Tensor, scale: float, weight: Tensor, bias: Tensor) -> None:
+        self._embeddings = embeddings.detach()
+        self._weight = (weight * scale).contiguous()
+        self._bias = bias
+        self._table: Tensor | None = None
+        self._read = 0
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Return ``(row, 4 * hidden)`` float32 for ``tokens (row,)``."""
+        if self._table is None:
+            self._read += len(tokens)
+            rows = self._embeddings
+            if self._read * _SHARE < len(rows):
+                rows = functional.embedding(tokens, rows)
+                return torch.addmm(self._bias, rows, self._weight.t())
+            self._table = torch.addmm(self._bias, rows, self._weight.t())
+        return self._table.index_select(0, tokens)
+
+
+class DecoderSteps:
+    """One decoder with its embeddings and its output, as they are now.
+
+    Args:
+        decoder: the decoder.
+        embeddings: ``(vocabulary, input)`` of the tokens that it reads.
+        scale: what they are multiplied by.
+        project: ``(size, hidden)``, applied to the features before the output; None where the
+            output takes them as they are.
+        output: ``(vocabulary, size)``.
+        bias: ``(vocabulary,)``.
+        rows: about how many hypotheses there will be at once.
+        rounded: round the factors of products to bfloat16.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        embeddings: Tensor,
+        scale: float,
+        project: Tensor | None,
+        output: Tensor,
+        bias: Tensor,
+        *,
+        rows: int,
+        rounded: bool,
+    ) -> None:
+        self.decoder = decoder
+        self.size = decoder.hidden_size
+        width = embeddings.shape[1]
+        with torch.autocast(output.device.type, enabled=False), torch.no_grad():
+            layers = [weights_of(layer) for layer in decoder.layers]
+            token, bias_of_gates = layers[0].input[:, :width], layers[0].bias
+            self._token_gates = TokenGates(
+                embeddings, scale, _ordered(token), _ordered(bias_of_gates)
+            )
+            inputs = [layers[0].input[:, width:], *(layer.input for layer in layers[1:])]
+            self._gates: list[Product] = [
+                factor(_ordered(torch.cat([inner, layer.hidden], 1)), rows, rounded)
+                for inner, layer in zip(inputs, layers, strict=True)
+            ]
+            self._biases = [_ordered(layer.bias) for layer in layers[1:]]
+            self._onto = factor(decoder.output.weight, rows, rounded)
+            self._project = None if project is None else factor(project, rows, rounded)
+            self._output = factor(output, rows, rounded)
+            self._bias = bias.detach()
+
+    def __call__(
+        self, tokens: Tensor, state: DecoderState, memory: Memory
+    ) -> tuple[Tensor, Tensor, Tensor, DecoderState]:
+        """Go one step on; see :meth:`seqlab.nn.decoders.Decoder.step`.
+
+        Args:
+            tokens: ``(batch, hypothesis)`` int64, what was said last.
+            state: what the step before gave.
+            memory: of the source, of each sentence once.
+
+        Returns:
+            logits ``(batch, hypothesis, vocabulary)``, features ``(batch, hypothesis, hidden)``,
+            attention ``(batch, hypothesis, source)``, and the new state.
+        """
+        shape, size = tokens.shape, self.size
+        rows = tokens.numel()
+        hidden, cell = [], []
+        below = state.feature.reshape(rows, size) if self.decoder.input_feeding else None
+        for level, gates in enumerate(self._gates):
+            before = state.hidden[level].reshape(rows, size)
+            sums = gates(before if below is None else torch.cat([below, before], 1))
+            sums += self._biases[level - 1] if level else self._token_gates(tokens.reshape(rows))
+            new, kept = _cell(sums, state.cell[level].reshape(rows, size))
+            hidden.append(new)
+            cell.append(kept)
+            below = new
+        assert below is not None
+        query = below.view(*shape, size)
+        context, weights = self.decoder.attention(query, memory, state.coverage)
+        flat = self._onto(below).add_(context.reshape(rows, size)).tanh_()
+        narrow = flat if self._project is None else self._project(flat)
+        logits = self._output(narrow).add_(self._bias)
+        coverage = None if state.coverage is None else state.coverage + weights
+        after = DecoderState(
+            torch.stack(hidden).view(-1, *shape, size),
+            torch.stack(cell).view(-1, *shape, size),
+            flat.view(*shape, size),
+            coverage,
+        )
+        return logits.view(*shape, -1), after.feature, weights, after
+
+
+def _cell(sums: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of an LSTM from the sums of its gates ``(row, 4 * hidden)``, which are used up."""
+    size = cell.shape[1]
+    sums[:, : 3 * size].sigmoid_()
+    i, f, o, g = torch.split(sums, size, 1)
+    after = torch.mul(f, cell).addcmul_(i, g.tanh())
+    return torch.tanh(after).mul_(o), after
+
+
+class Kept:
+    """Steps that were laid out before, for as long as the weights stay as they are."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, bool], tuple[tuple[int, ...], DecoderSteps]] = {}
+
+    def get(
+        self,
+        rows: int,
+        rounded: bool,
+        versions: tuple[int, ...],
+        make: Callable[[int], DecoderSteps],
+    ) -> DecoderSteps:
+        """Return the steps for about so many rows, made anew where a weight has changed.
+
+        Args:
+            rows: hypotheses at once.
+            rounded: see :class:`DecoderSteps`.
+            versions: of the weights: where each lies and how often it was written to.
+            make: lays the weights out for so many rows.
+        """
+        size = 1 if rows <= 2 else 8 if rows <= 16 else 256
+        known = self._made.get((size, rounded))
+        if known is None or known[0] != versions:
+            known = (versions, make(size))
+            self._made[size, rounded] = known
+        return known[1]

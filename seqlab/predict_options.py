@@ -1,0 +1,216 @@
+"""The command line of ``seqlab predict``: its options, read and checked before anything is loaded.
+
+What needs torch is not imported here, so that ``--help`` and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from seqlab.errors import DataError, Parser, UsageError
+from seqlab.output import partial_of
+from seqlab.search_arguments import SearchArguments, add_search_arguments, search_arguments
+
+if TYPE_CHECKING:
+    from seqlab.nn.precision import Precision
+    from seqlab.pipeline import Pipeline
+    from seqlab.translation_pipeline import TranslationPipeline
+
+FORMATS = ("text", "conll", "tsv", "jsonl")
+
+
+class Load(Protocol):
+    """How a name or a path becomes a pipeline."""
+
+    def __call__(self, model: str, *, device: str) -> Pipeline[Any] | TranslationPipeline:
+        """Load a model."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for.
+
+    Args:
+        model: run folder, bundle or name.
+        texts: given as arguments.
+        input: a file; ``-`` for standard input; ``None`` where texts are given.
+        output: a file, or ``None`` for standard output.
+        form: ``text``, ``conll``, ``tsv`` or ``jsonl``.
+        columns: which column holds the tokens and each feature, or the text.
+        lines: whether each line of the input is a text, whatever it looks like.
+        device: where the model runs.
+        confidence: whether probabilities are wanted.
+        precision: ``exact`` or ``fast``.
+        explain: whether the attention weight of every word is wanted.
+        trust: whether the model may name classes of other packages.
+        search: what is asked of a translator.
+    """
+
+    model: str
+    texts: list[str]
+    input: str | None
+    output: str | None
+    form: str
+    columns: dict[str, int | str]
+    lines: bool
+    device: str
+    confidence: bool
+    precision: Precision
+    explain: bool
+    trust: bool
+    search: SearchArguments = field(default_factory=SearchArguments)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="seqlab predict",
+        usage="seqlab predict MODEL [TEXT ...] [options]",
+        description="Tag, classify or translate texts given as arguments, in a file, or piped in.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    # One list: as two arguments, options between them would end the second.
+    add(
+        "words",
+        metavar="MODEL TEXT",
+        nargs="*",
+        help="the model, a run folder or a bundle; and the texts to read, each one sequence",
+    )
+    add(
+        "--input",
+        metavar="FILE",
+        help="a file of any format that can be trained on, tags or labels not needed, or raw text "
+        "with one sequence a line; - is standard input, the default where something is piped in. "
+        "What is piped in and is not raw text is first kept in a temporary file",
+    )
+    add("--output", metavar="FILE", help="write here instead; appears once all is done")
+    add(
+        "--format",
+        choices=FORMATS,
+        default="text",
+        help="text: spans marked in the text, or labels before it, for people, or a translation a "
+        "line, several as `number ||| translation ||| score` (default); conll, of taggers: a "
+        "token, a tab and its tag a line, a blank line after each sentence, nothing for a text "
+        "without a word; tsv, of classifiers: a header, then label, probability and text of each; "
+        "jsonl: everything, one object a line",
+    )
+    add(
+        "--explain",
+        action="store_true",
+        help="show below each text how much a classifier's attention gave to each word; with "
+        "--format jsonl that is there without asking",
+    )
+    add(
+        "--columns",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="number or name of the input's column with the tokens, or with a feature that the "
+        "model needs, as in `--columns tokens=1 --columns pos=2`; of classifiers: with the text, "
+        "as in `--columns text=review`; of translators: with the source, as in `--columns "
+        "source=0` for the first of a table without a header, or `--columns source=en`",
+    )
+    add(
+        "--lines",
+        action="store_true",
+        help="each line of the input is a text, whatever it looks like; answers to what is piped "
+        "in then come at once",
+    )
+    add("--device", default="auto", help="auto (default), cpu, or cuda")
+    add("--no-confidence", action="store_true", help="leave probabilities out; a little faster")
+    add(
+        "--precision",
+        choices=["exact", "fast"],
+        default="exact",
+        help="exact: float32 (default); fast: matrix products in bfloat16, which a GPU and a CPU "
+        "with AVX512_BF16 do faster",
+    )
+    add(
+        "--trust",
+        action="store_true",
+        help="allow the model to name classes of other packages, which runs their code",
+    )
+    add_search_arguments(parser)
+    return parser
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Read and check the arguments; nothing is loaded yet.
+
+    Args:
+        argv: the arguments after the verb.
+
+    Raises:
+        UsageError: they are wrong or contradict each other, or there is nothing to read.
+        DataError: the input file does not exist, or is a folder.
+    """
+    argv = list(argv)
+    end = argv.index("--") if "--" in argv else len(argv)  # of the options
+    given = _parser().parse_intermixed_args(argv[:end])
+    words = given.words + argv[end + 1 :]
+    if not words:
+        raise UsageError("no MODEL is given: name a run folder or a bundle.")
+    model, *texts = words
+    source: str | None = given.input
+    if source is None and not texts:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("nothing to tag: give a text, `--input FILE`, or pipe text in.")
+        source = "-"
+    if texts and (source is not None or given.lines or given.columns):
+        raise UsageError(
+            f"TEXT {texts[0]!r} is given beside --input, --lines or --columns, which are "
+            "about a file: give either texts or a file; quote a text that has spaces."
+        )
+    if given.lines and given.columns:
+        raise UsageError("--lines reads raw text, which has no --columns: leave one of them out.")
+    output = None if given.output in (None, "-") else given.output
+    if source not in (None, "-"):
+        _check_files(source, output)
+    return Options(
+        model=model,
+        texts=texts,
+        input=source,
+        output=output,
+        form=given.format,
+        columns=dict(_column(item) for item in given.columns),
+        lines=given.lines,
+        device=given.device,
+        confidence=not given.no_confidence,
+        precision=given.precision,
+        explain=given.explain,
+        trust=given.trust,
+        search=_searched(given),
+    )
+
+
+def _searched(given: Namespace) -> SearchArguments:
+    found = search_arguments(given)
+    if found.check_invariance and given.precision != "exact":
+        raise UsageError(
+            "--check-invariance needs --precision exact: with fast, numbers may depend a little on "
+            "the batch."
+        )
+    return found
+
+
+def _column(item: str) -> tuple[str, int | str]:
+    name, equals, value = item.partition("=")
+    if not (name and equals and value):
+        raise UsageError(f"--columns {item}: write NAME=VALUE, as in `--columns pos=1`.")
+    return name, int(value) if re.fullmatch(r"-?[0-9]+", value) else value
+
+
+def _check_files(source: str, output: str | None) -> None:
+    if not os.path.exists(source) or os.path.isdir(source):
+        what = "it is a folder" if os.path.isdir(source) else "there is no such file"
+        raise DataError(f"cannot read {source}: {what}.")
+    for path in [] if output is None else [Path(output), partial_of(Path(output))]:
+        if path.is_file() and os.path.samefile(path, source):
+            raise UsageError(f"--input and --output are the same file, {path}: choose another.")
