@@ -154,6 +154,7 @@ class OpenNMT:
             self.model,
             self.vocabularies,
             beam_size=beam,
+            random_sampling_topk=int(beam == 1),  # has its greedy search, faster than a beam of one
             n_best=1,
             min_length=0,
             max_length=1000,

@@ -77,6 +77,11 @@ def factor(weight: Tensor, rows: int, rounded: bool) -> Product:
     return lambda x: functional.linear(x, weight)
 
 
+def _dense(x: Tensor) -> Tensor:
+    """Copy a part of a wider matrix, which oneDNN would multiply number by number."""
+    return x if x.is_contiguous() or x.t().is_contiguous() else x.contiguous()
+
+
 def product(a: Tensor, b: Tensor, rounded: bool) -> Tensor:
     """Multiply ``a (row, inner)`` by ``b (inner, column)``; nothing is recorded for gradients.
 
@@ -91,7 +96,7 @@ def product(a: Tensor, b: Tensor, rounded: bool) -> Tensor:
     if rounded:
         return (a.bfloat16() @ b.bfloat16()).float()
     if _enabled(a) and a.numel() and b.numel():  # oneDNN refuses what is empty
-        return _multiply(a, b.t())
+        return _multiply(_dense(a), _dense(b).t())
     return a @ b
 
 

@@ -65,6 +65,19 @@ def test_linear_is_that_of_torch_with_its_gradients(
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
 
 
+def test_parts_of_wider_matrices_are_multiplied_as_copies_of_them_are(route: str) -> None:
+    torch.manual_seed(0)
+    wide = torch.randn(9, 50, requires_grad=True)
+    x = torch.randn(6, 70)[:, 10:30].requires_grad_()
+    found = linear(x, wide[:, 20:40])
+    wanted = linear(x.contiguous(), wide[:, 20:40].contiguous())
+    torch.testing.assert_close(found, wanted)
+    ours = torch.autograd.grad(found.square().sum(), (x, wide))
+    theirs = torch.autograd.grad(wanted.square().sum(), (x, wide))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+
+
 def test_linear_rounds_under_autocast(route: str) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(5, 20, requires_grad=True), torch.randn(7, 20, requires_grad=True)
