@@ -18,7 +18,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 Product = Callable[[Tensor], Tensor]
-_FEW = 2  # rows, up to which a product is about reading the weight, and MKL does that faster
 
 
 @cache
@@ -67,7 +66,7 @@ def factor(weight: Tensor, rows: int, rounded: bool) -> Product:
     weight = weight.detach().contiguous()
     if rounded:
         weight = weight.bfloat16()
-    if _enabled(weight) and (rounded or rows > _FEW):
+    if _enabled(weight):
         laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
         if rounded:
             return lambda x: _multiply(x.bfloat16(), laid_out).float()
