@@ -46,6 +46,12 @@ _SEARCH = {
     "no_repeat_ngram": _Argument(
         "--no-repeat-ngram", int, "N", "say no sequence of N pieces twice (0: all may be)"
     ),
+    "patience": _Argument(
+        "--patience",
+        float,
+        "X",
+        "end with X times the beam's translations found; faster, and may miss the best (never)",
+    ),
     "groups": _Argument(
         "--diverse", int, "GROUPS", "diverse beam search: so many groups, which divide the beam"
     ),
@@ -70,7 +76,7 @@ FLAGS = {name: argument.flag for name, argument in _SEARCH.items()} | {
     "check_invariance": "--check-invariance",
 }
 _OF_SAMPLES = ("temperature", "top_k", "top_p", "seed")
-_OF_BEAMS = ("beam", "n_best", "coverage", "groups", "diversity", "require")
+_OF_BEAMS = ("beam", "n_best", "coverage", "patience", "groups", "diversity", "require")
 
 
 @dataclass(frozen=True)

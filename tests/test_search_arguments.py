@@ -28,6 +28,7 @@ def test_nothing_given_leaves_all_to_the_model() -> None:
     ("argv", "changes"),
     [
         ("--beam 4 --n-best 3", {"beam": 4, "n_best": 3}),
+        ("--beam 3 --patience 1", {"beam": 3, "patience": 1.0}),
         ("--length-penalty none --alpha 0.5", {"length_penalty": "none", "alpha": 0.5}),
         ("--coverage-penalty 0.2", {"coverage": 0.2}),
         ("--min-length 2 --max-ratio 1.5 --max-extra 3", {"min_length": 2, "max_ratio": 1.5}),
