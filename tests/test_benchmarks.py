@@ -245,14 +245,44 @@ def test_a_table_that_disagrees_is_noticed(
     assert recipes.write_table(check=True) == 1
 
 
+def test_a_recipe_that_is_run_in_two_ways_has_a_row_for_each(
+    recipes: ModuleType, page: Path
+) -> None:
+    folder = page.parent / "results" / "pairs"
+    folder.mkdir(parents=True)
+    names = {"bleu": 40.0, "bleu_lowercased": 41.0, "chrf": 60.0, "ter": 42.0, "perplexity": 5.0}
+    scores = {f"test/{name}": value for name, value in names.items()}
+    run = {**METRICS, **scores, "monitor": "val/bleu", "val/bleu": 39.0, "parameters": 1234}
+    run["test/scorer"] = {"bleu": "nrefs:1"}
+    for stem, seed, bleu in (
+        ("de-en-seed-1", 1, 40.0),
+        ("de-en-seed-2", 2, 42.0),
+        ("en-de-seed-1", 1, 38.0),
+    ):
+        text = json.dumps({**run, "seed": seed, "test/bleu": bleu})
+        (folder / f"{stem}.json").write_text(text, encoding="utf-8")
+    rows = recipes.table().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        "[pairs](pairs.yaml) de-en",
+        "[pairs](pairs.yaml) en-de",
+    ]
+    assert "| BLEU | **41.00** ± 1.41 | 1, 2 | 39.00 |" in rows[0]
+    lines = recipes.translations().splitlines()
+    assert lines[2] == (
+        "| pairs de-en | 1, 2 | 41.00 ± 1.41 | 41.00 ± 0.00 | 60.00 ± 0.00 | 42.00 ± 0.00 "
+        "| 5.00 ± 0.00 | 1,234 |"
+    )
+    assert lines[-1] == "sacrebleu: BLEU `nrefs:1`."
+
+
 def test_recipes_of_real_corpora_are_left_out_by_name(
     recipes: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SEQLAB_DATA", raising=False)
-    assert recipes.chosen([]) == ["ner", "sentiment"]
+    assert recipes.chosen([]) == ["ner", "sentiment", "translate"]
     assert "left out, as SEQLAB_DATA is unset: chunk-conll2000, " in capsys.readouterr().err
     monkeypatch.setenv("SEQLAB_DATA", "/corpora")
-    assert len(recipes.chosen([])) == 9
+    assert len(recipes.chosen([])) == 12
     with pytest.raises(SystemExit, match="no recipe nre: there are chunk-conll2000, "):
         recipes.chosen(["nre"])
 
