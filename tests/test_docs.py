@@ -146,6 +146,7 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
 def run_block(block: Block, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Do what a block asks for."""
     if block.note and not block.note.startswith("exit="):
+        Path(block.note).parent.mkdir(exist_ok=True)
         Path(block.note).write_text(block.text, encoding="utf-8")
     elif block.language == "python":
         run_python(block, names)
