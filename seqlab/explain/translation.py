@@ -175,7 +175,7 @@ def _refuse_parts(options: Options) -> None:
 
 def _kind(model: Translator) -> str:
     attention = model.decoder.attention
-    name = model.decoder.attention_name
+    name = str(model.config["attention"])
     if isinstance(attention, MultiHeadAttention):
         return f"{name}, mean of {attention.heads} heads"
     return name

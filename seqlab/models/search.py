@@ -46,14 +46,18 @@ class TranslatorSteps:
         self.batch = batch
         self.rows = rows
         self.size = len(model.target_vocab)
+        self._begun: _State | None = None  # a search may begin more than once
 
     def begin(self) -> _State:
-        """Read the source."""
+        """Read the source, once."""
+        if self._begun is not None:
+            return self._begun
         model = self.model
         memory, start = model.encode(self.batch)
         self._steps = model.steps(self.rows, rounds(memory.keys))
         source = None if model.copy is None else self.batch.source
-        return _State(model.decoder.begin(start, memory), memory, source)
+        self._begun = _State(model.decoder.begin(start, memory), memory, source)
+        return self._begun
 
     def step(self, tokens: Tensor, state: _State) -> Step:
         """Read one token a hypothesis; see :class:`seqlab.nn.search.Stepper`."""

@@ -188,7 +188,6 @@ class Translator(SequenceModel):
             input_feeding=input_feeding,
             coverage=coverage > 0,
             dropout=dropout,
-            attention_name=attention,
             initialisation=initialisation,
         )
         tied = None if tie == "none" else self.target_embedding

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from seqlab.nn.products import factor, product, rounds
 
-_ORDER = (0, 1, 3, 2)  # torch keeps i, f, g, o; here the three sigmoid gates stand together
+ORDER = (0, 1, 3, 2)  # torch keeps i, f, g, o; here the three sigmoid gates stand together
 
 
 @dataclass
@@ -88,10 +88,10 @@ def feeding_scan(inputs: ScanInputs) -> Tensor:
     )
 
 
-def _ordered(weight: Tensor) -> Tensor:
+def ordered(weight: Tensor) -> Tensor:
     """Put the gates along the first dimension from torch's order into ours, or back."""
     blocks = weight.chunk(4)
-    return torch.cat([blocks[i] for i in _ORDER])
+    return torch.cat([blocks[i] for i in ORDER])
 
 
 class _Layer:
@@ -137,9 +137,9 @@ class _Scan(torch.autograd.Function):
         *weights: Tensor,
     ) -> Tensor:
         time, batch, size = x.shape[0], x.shape[1], x.shape[2] // 4
-        x = x.view(time, batch, 4, size)[:, :, list(_ORDER)].view(time, batch, 4 * size)
-        own, biases = weights[:depth], [_ordered(b) for b in weights[depth:]]
-        products = [factor(_ordered(weight), batch, rounded) for weight in own]
+        x = x.view(time, batch, 4, size)[:, :, list(ORDER)].view(time, batch, 4 * size)
+        own, biases = weights[:depth], [ordered(b) for b in weights[depth:]]
+        products = [factor(ordered(weight), batch, rounded) for weight in own]
         onto = factor(output, batch, rounded)
         layers = [_Layer(hidden[0], time, rounded) for _ in own]
         tops = x.new_empty(time, batch, size)  # states of the last layer
@@ -217,7 +217,7 @@ class _Backward:
 
     def run(self) -> tuple[Any, ...]:
         size, rounded = self.size, self.rounded
-        back = [factor(_ordered(weight).t(), self.batch, rounded) for weight in self.own]
+        back = [factor(ordered(weight).t(), self.batch, rounded) for weight in self.own]
         onto = factor(self.output.t(), self.batch, rounded)
         kind = torch.bfloat16 if rounded else torch.float32
         sums = [torch.empty_like(layer.gates, dtype=kind) for layer in self.layers]
@@ -263,14 +263,14 @@ class _Backward:
         rows, size = self.time * self.batch, self.size
         flat = [part.view(rows, 4 * size) for part in sums]
         d_own = [
-            _ordered(product(part.t(), layer.inputs.view(rows, 2 * size), self.rounded))
+            ordered(product(part.t(), layer.inputs.view(rows, 2 * size), self.rounded))
             for part, layer in zip(flat, self.layers, strict=True)
         ]
         d_output = product(outputs.view(rows, size).t(), self.tops.view(rows, size), self.rounded)
         d_keys = torch.bmm(scores.permute(1, 2, 0), self.tops.transpose(0, 1))
         d_values = torch.bmm(self.probabilities.permute(1, 2, 0), outputs.transpose(0, 1))
-        d_x = sums[0].float()[:, :, list(_ORDER)].view(self.time, self.batch, 4 * size)
-        d_biases = [_ordered(part.float().sum(0)) for part in flat[1:]]
+        d_x = sums[0].float()[:, :, list(ORDER)].view(self.time, self.batch, 4 * size)
+        d_biases = [ordered(part.float().sum(0)) for part in flat[1:]]
         nothing = (None,) * 5
         states = (torch.stack(d_hidden), torch.stack(d_cell))
         return (*nothing, d_x, d_keys, d_values, d_output, *states, *d_own, *d_biases)

@@ -14,16 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from seqlab.nn.attention import Memory
+from seqlab.nn.decoder_scan import ordered
 from seqlab.nn.decoders import Decoder, DecoderState, weights_of
 from seqlab.nn.products import Product, factor
 
-_ORDER = (0, 1, 3, 2)  # torch keeps i, f, g, o; here the three sigmoid gates stand together
 _SHARE = 4  # a table pays once more tokens were read than this share of the vocabulary
-
-
-def _ordered(weight: Tensor) -> Tensor:
-    blocks = weight.detach().chunk(4)
-    return torch.cat([blocks[i] for i in _ORDER])
 
 
 class TokenGates:
@@ -89,14 +84,14 @@ class DecoderSteps:
             layers = [weights_of(layer) for layer in decoder.layers]
             token, bias_of_gates = layers[0].input[:, :width], layers[0].bias
             self._token_gates = TokenGates(
-                embeddings, scale, _ordered(token), _ordered(bias_of_gates)
+                embeddings, scale, ordered(token), ordered(bias_of_gates)
             )
             inputs = [layers[0].input[:, width:], *(layer.input for layer in layers[1:])]
             self._gates: list[Product] = [
-                factor(_ordered(torch.cat([inner, layer.hidden], 1)), rows, rounded)
+                factor(ordered(torch.cat([inner, layer.hidden], 1)), rows, rounded)
                 for inner, layer in zip(inputs, layers, strict=True)
             ]
-            self._biases = [_ordered(layer.bias) for layer in layers[1:]]
+            self._biases = [ordered(layer.bias) for layer in layers[1:]]
             self._onto = factor(decoder.output.weight, rows, rounded)
             self._project = None if project is None else factor(project, rows, rounded)
             self._output = factor(output, rows, rounded)
@@ -154,7 +149,10 @@ def _cell(sums: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Kept:
-    """Steps that were laid out before, for as long as the weights stay as they are."""
+    """Steps that were laid out before, for as long as the weights stay as they are.
+
+    The fused optimizers change weights without a new version: whoever trains has to begin anew.
+    """
 
     def __init__(self) -> None:
         self._made: dict[tuple[int, bool], tuple[tuple[int, ...], DecoderSteps]] = {}

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from seqlab.errors import RecipeError, check_range, nearest
 from seqlab.nn.attention import Attention, Memory
+from seqlab.nn.attention_kinds import DotAttention, GeneralAttention
 from seqlab.nn.decoder_scan import ScanInputs, feeding_scan
 from seqlab.nn.dropout import Dropout, keep_mask
 from seqlab.nn.initialisation import initialise
@@ -29,7 +30,7 @@ from seqlab.nn.kernels import decoder_native
 from seqlab.nn.products import linear
 
 BridgeName = Literal["linear", "copy", "zero"]
-_SCANNED = ("dot", "general")  # attentions that the scan computes
+_SCANNED = (DotAttention, GeneralAttention)  # what the scan computes, and no subclass of it
 
 
 class Start(NamedTuple):
@@ -107,7 +108,6 @@ class Decoder(nn.Module):
             section 3.3). Without it all steps of a known target are computed at once.
         coverage: whether the attention sees how much every source token was attended to before.
         dropout: on the states between layers and on the features.
-        attention_name: which attention it is; some are computed faster.
         initialisation: of the layers, see :func:`seqlab.nn.initialisation.initialise`.
     """
 
@@ -121,7 +121,6 @@ class Decoder(nn.Module):
         input_feeding: bool = True,
         coverage: bool = False,
         dropout: float = 0.0,
-        attention_name: str = "",
         initialisation: str = "glorot",
     ) -> None:
         super().__init__()
@@ -130,7 +129,6 @@ class Decoder(nn.Module):
         self.input_feeding = input_feeding
         self.coverage = coverage
         self.attention = attention
-        self.attention_name = attention_name
         sizes = [input_size + hidden_size * input_feeding] + [hidden_size] * (num_layers - 1)
         self.layers = nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
         self.output = nn.Linear(hidden_size, hidden_size, bias=False)
@@ -152,7 +150,7 @@ class Decoder(nn.Module):
         """
         if not self.input_feeding:
             return self._at_once(x, start, memory)
-        if self.attention_name in _SCANNED and not (self.coverage or with_attention):
+        if type(self.attention) in _SCANNED and not (self.coverage or with_attention):
             return Decoded(self._scanned(x, start, memory), None)
         state = self.begin(start, memory)
         features, weights = [], []

@@ -420,3 +420,20 @@ def test_greedy_search_is_what_validation_uses_unless_told_otherwise() -> None:
     assert model.validation_beam == 1
     assert model.searching == SearchOptions(beam=5, max_ratio=1.0, max_extra=3)
     assert model.monitor == "val/bleu"
+
+
+def test_the_source_is_read_once_however_often_a_search_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = made().eval()
+    read: list[int] = []
+    encode = model.encode
+
+    def counted(batch: PairBatch) -> Any:
+        read.append(len(batch))
+        return encode(batch)
+
+    monkeypatch.setattr(model, "encode", counted)
+    wishes = [Constraints(required=[[7]]), None, Constraints(required=[[8]]), None]
+    model.translate(batch_of(PAIRS), constraints=wishes)
+    assert read == [4]

@@ -34,7 +34,7 @@ def made(kind: str, **options: Any) -> tuple[Decoder, Tensor, Start, Memory]:
     for parameter in attention.parameters():
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter)
-    decoder = Decoder(INPUT, HIDDEN, attention, attention_name=kind, **options)
+    decoder = Decoder(INPUT, HIDDEN, attention, **options)
     states = torch.randn(BATCH, SOURCE, HIDDEN if kind == "dot" else MEMORY)
     start = Start(torch.randn(layers, BATCH, HIDDEN), torch.randn(layers, BATCH, HIDDEN))
     return decoder, torch.randn(BATCH, TIME, INPUT), start, attention.memory(states, LENGTHS)
