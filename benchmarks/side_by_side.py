@@ -5,6 +5,7 @@ Not a benchmark itself: `benchmarks/crf.py`, `tagger.py` and `translate.py` impo
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -156,6 +157,28 @@ def started(
         for worker in workers.values():
             worker.start()
         yield workers
+
+
+def python_of(known: Iterable[str], word: str) -> tuple[str, str]:
+    """Read which Python a peer runs under, from the command line.
+
+    Args:
+        known: the peers.
+        word: such as ``flair=ENV/bin/python``.
+    """
+    name, _, python = word.partition("=")
+    if name not in known or not python:
+        example = next(iter(known))
+        raise argparse.ArgumentTypeError(f"write it as {example}=ENV/bin/python, not {word!r}")
+    return name, python
+
+
+def peers_of(known: Iterable[str], word: str) -> list[str]:
+    """Read names of peers, parted by commas, from the command line."""
+    names = [name for name in word.split(",") if name]
+    if unknown := set(names) - set(known):
+        raise argparse.ArgumentTypeError(f"no peer {', '.join(unknown)}: choose {','.join(known)}")
+    return names
 
 
 def rounds_of(contenders: Mapping[str, Timed], rounds: int) -> dict[str, list[dict[str, Any]]]:

@@ -28,7 +28,7 @@ from typing import Any
 
 import side_by_side
 import torch
-from side_by_side import ROOT, Worker, lines_of, started, times
+from side_by_side import ROOT, Worker, lines_of, peers_of, python_of, started, times
 
 import recipes
 from seqlab.configuration import build
@@ -481,28 +481,20 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
 }
 
 
-def _pair(word: str) -> tuple[str, str]:
-    name, _, python = word.partition("=")
-    if name not in PEERS or not python:
-        raise argparse.ArgumentTypeError(f"write it as flair=ENV/bin/python, not {word!r}")
-    return name, python
-
-
-def _peers(word: str) -> list[str]:
-    names = [name for name in word.split(",") if name]
-    if unknown := set(names) - set(PEERS):
-        raise argparse.ArgumentTypeError(f"no peer {', '.join(unknown)}: choose {','.join(PEERS)}")
-    return names
-
-
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parts = [*PARTS, "table"]
     add = parser.add_argument
     add("parts", nargs="*", choices=[[], *parts], help="all that can run here, if none")
     add("--corpus", help="folder of the corpus; $SEQLAB_DATA/ud-en-ewt by default")
-    add("--peers", type=_peers, help="of flair,spacy,ncrfpp; all by default")
-    add("--peer-python", type=_pair, action="append", default=[], metavar="NAME=PYTHON")
+    add("--peers", type=partial(peers_of, PEERS), help="of flair,spacy,ncrfpp; all by default")
+    add(
+        "--peer-python",
+        type=partial(python_of, PEERS),
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+    )
     add("--ncrfpp", help="a checkout of NCRF++; without one, what we measured earlier stands in")
     add("--before", type=Path, help="a checkout of an earlier seqlab, for profile")
     add("--threads", type=int, default=2)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import side_by_side
 import torch
-from side_by_side import ROOT, Worker, lines_of, started, times
+from side_by_side import ROOT, Worker, lines_of, peers_of, python_of, started, times
 
 import recipes
 from seqlab.configuration import build
@@ -378,27 +378,19 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
 }
 
 
-def _pair(word: str) -> tuple[str, str]:
-    name, _, python = word.partition("=")
-    if name not in NAMES or not python:
-        raise argparse.ArgumentTypeError(f"write it as joeynmt=ENV/bin/python, not {word!r}")
-    return name, python
-
-
-def _peers(word: str) -> list[str]:
-    names = [name for name in word.split(",") if name]
-    if unknown := set(names) - set(NAMES):
-        raise argparse.ArgumentTypeError(f"no peer {', '.join(unknown)}: choose {','.join(NAMES)}")
-    return names
-
-
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("parts", nargs="*", choices=[[], *PARTS, "table"], help="all but table, if none")
     add("--corpus", help="folder of the corpus; $SEQLAB_DATA/multi30k-en-de by default")
-    add("--peers", type=_peers, help="of joeynmt,opennmt; all by default")
-    add("--peer-python", type=_pair, action="append", default=[], metavar="NAME=PYTHON")
+    add("--peers", type=partial(peers_of, NAMES), help="of joeynmt,opennmt; all by default")
+    add(
+        "--peer-python",
+        type=partial(python_of, NAMES),
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+    )
     add("--threads", type=int, default=2)
     add("--rounds", type=int, default=5)
     add("--batches", type=int, default=12, help="of 64 sentences, in a round of training")
