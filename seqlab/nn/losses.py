@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
+
+from seqlab.nn.kernels import losses_native
+from seqlab.nn.products import product
 
 # How many tokens are worked on at a time: on a CPU so few that their logits stay in its caches, and
 # so many that a matrix product does well; elsewhere as many as have this many logits.
@@ -69,37 +71,37 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         keep: bool,
     ) -> Tensor:
         ctx.types = [x if x is None else x.dtype for x in (features, weight, bias)]
-        x, w, b = features.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-        losses = x.new_empty(len(target), dtype=torch.promote_types(dtype, torch.float32))
-        gradient = None
+        kind = torch.promote_types(dtype, torch.float32)
+        x, w, b = features.to(dtype), weight.to(dtype), None if bias is None else bias.to(kind)
+        losses = x.new_empty(len(target), dtype=kind)
+        gradient = total = None
         if keep and any(ctx.needs_input_grad):
             gradient = x.new_empty(len(target), len(weight))
+            if ctx.needs_input_grad[2]:
+                total = losses.new_zeros(len(weight))  # of the bias
+        of_rows = losses_native.smoothed_rows if losses_native.supports(dtype, x) else _of_rows
         rows = _ROWS if x.is_cpu else max(_ROWS, _IN_MEMORY // len(weight))
         for start in range(0, len(target), rows):
             some = slice(start, start + rows)
-            logits = F.linear(x[some], w, b)
-            slope = torch.empty_like(logits, dtype=losses.dtype)
-            if gradient is not None and gradient.dtype == slope.dtype:
-                slope = gradient[some]
-            losses[some] = _of_rows(logits, target[some].unsqueeze(1), smoothing, slope)
-            if gradient is not None and gradient.dtype != slope.dtype:
-                gradient[some] = slope
+            slope = None if gradient is None else gradient[some]
+            of_rows(
+                _product(x[some], w.t()), b, target[some], smoothing, losses[some], slope, total
+            )
         if gradient is not None:
-            ctx.save_for_backward(gradient, x, w)
+            ctx.save_for_backward(gradient, x, w, total)
         return losses.sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, x, w = ctx.saved_tensors
-        found: list[Tensor | None] = [None] * 3
+        gradient, x, w, total = ctx.saved_tensors
+        # A copy of the bias's, as backward may be called again.
+        found: list[Tensor | None] = [None, None, None if total is None else total.clone()]
         with torch.autocast(scale.device.type, enabled=False):
             if ctx.needs_input_grad[0]:
-                found[0] = (gradient @ w).to(scale.dtype)
+                found[0] = _product(gradient, w).to(scale.dtype)
             if ctx.needs_input_grad[1]:
-                found[1] = (gradient.t() @ x).to(scale.dtype)
-            if ctx.needs_input_grad[2]:
-                found[2] = gradient.sum(0, dtype=scale.dtype)
+                found[1] = _product(gradient.t(), x).to(scale.dtype)
             scaled = (
                 part if part is None else part.mul_(scale).to(dtype)
                 for part, dtype in zip(found, ctx.types, strict=True)
@@ -107,17 +109,36 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
             return *scaled, None, None, None, None
 
 
-def _of_rows(logits: Tensor, target: Tensor, smoothing: float, slope: Tensor) -> Tensor:
-    """The loss of each row ``(row,)``, and into ``slope (row, vocabulary)`` its gradient.
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    return product(a, b, rounded=False) if a.dtype == torch.float32 else a @ b
 
-    ``target`` is ``(row, 1)``. One pass takes exponentials: the largest probability is one over
-    their sum, taken relative to the largest logit.
+
+def _of_rows(
+    logits: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    smoothing: float,
+    losses: Tensor,
+    gradient: Tensor | None,
+    sums: Tensor | None,
+) -> None:
+    """See :func:`seqlab.nn.kernels.losses_native.smoothed_rows`.
+
+    One pass takes exponentials: the largest probability is one over their sum, taken relative to
+    the largest logit.
     """
-    torch.softmax(logits, 1, dtype=slope.dtype, out=slope)
+    logits = logits.to(losses.dtype)
+    if bias is not None:
+        logits = logits + bias
+    slope = logits.softmax(1)
     total = logits.amax(1) - slope.amax(1).log()  # (row,) logarithm of the sum of exponentials
-    loss = total - (1 - smoothing) * logits.gather(1, target).squeeze(1).to(slope.dtype)
+    places = target.unsqueeze(1)
+    losses.copy_(total - (1 - smoothing) * logits.gather(1, places).squeeze(1))
     if smoothing:
-        loss -= smoothing * logits.mean(1, dtype=slope.dtype)
+        losses -= smoothing * logits.mean(1)
         slope -= smoothing / logits.shape[1]
-    slope.scatter_add_(1, target, slope.new_full(target.shape, smoothing - 1))
-    return loss
+    slope.scatter_add_(1, places, slope.new_full(places.shape, smoothing - 1))
+    if gradient is not None:
+        gradient.copy_(slope)
+    if sums is not None:
+        sums += slope.sum(0)
