@@ -55,6 +55,7 @@ class TranslatorSteps:
         model = self.model
         memory, start = model.encode(self.batch)
         self._steps = model.steps(self.rows, rounds(memory.keys))
+        memory = self._steps.memory(memory)
         source = None if model.copy is None else self.batch.source
         self._begun = _State(model.decoder.begin(start, memory), memory, source)
         return self._begun

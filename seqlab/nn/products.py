@@ -37,8 +37,8 @@ def _has_onednn() -> bool:
         return torch.allclose(found, x @ weight.t(), rtol=1e-5)
 
 
-def _multiply(x: Tensor, weight: Tensor) -> Tensor:
-    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], ""))
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], ""))
 
 
 def _enabled(x: Tensor) -> bool:
@@ -51,29 +51,35 @@ def rounds(x: Tensor) -> bool:
     return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
 
 
-def factor(weight: Tensor, rows: int, rounded: bool) -> Product:
+def factor(weight: Tensor, rows: int, rounded: bool, bias: Tensor | None = None) -> Product:
     """Prepare a weight for many products; nothing is recorded for gradients.
 
     Args:
         weight: ``(output, input)`` float32.
         rows: about how many rows will be multiplied at once.
         rounded: round the factors to bfloat16.
+        bias: ``(output,)`` float32, added to each row.
 
     Returns:
         what maps ``(row, input)`` to ``(row, output)`` float32. With rounded factors it takes
         bfloat16 as well.
     """
     weight = weight.detach().contiguous()
+    bias = None if bias is None else bias.detach().contiguous()
     if rounded:
         weight = weight.bfloat16()
-    if _enabled(weight):
-        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+    if not _enabled(weight):
         if rounded:
-            return lambda x: _multiply(x.bfloat16(), laid_out).float()
-        return lambda x: _multiply(x, laid_out)
+            return lambda x: _plus(functional.linear(x.bfloat16(), weight).float(), bias)
+        return lambda x: functional.linear(x, weight, bias)
+    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
     if rounded:
-        return lambda x: functional.linear(x.bfloat16(), weight).float()
-    return lambda x: functional.linear(x, weight)
+        return lambda x: _plus(_multiply(x.bfloat16(), laid_out).float(), bias)
+    return lambda x: _multiply(x, laid_out, bias)
+
+
+def _plus(x: Tensor, bias: Tensor | None) -> Tensor:
+    return x if bias is None else x.add_(bias)
 
 
 def _dense(x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from seqlab.errors import UsageError
+from seqlab.nn.kernels import search_native
 from seqlab.nn.search_choices import (
     Choices,
     best_choices,
@@ -74,6 +75,7 @@ class BeamSearch:
             if any(phrases)
             else None
         )
+        self._plain = self._rules is None and self._required is None and options.groups == 1
         width = options.width
         self._quota = math.inf if options.patience is None else options.patience * width
         if width == 1:
@@ -97,8 +99,12 @@ class BeamSearch:
             if time == 0:
                 self._prepare(step.logits)
             attention = self._looked(step.attention)
-            logs, ended = self._logs(step.logits, time)
-            choices, rivals = self._choose(logs)
+            if self._plain and search_native.supports(step.logits, options.beam):
+                choices, ended = self._chosen_at_once(step.logits, time)
+                rivals = choices.totals.unsqueeze(1)
+            else:
+                logs, ended = self._logs(step.logits, time)
+                choices, rivals = self._choose(logs)
             self._finish(ended, rivals, attention, time)
             self._history.record(
                 choices.tokens, choices.parents, step.attention if options.keep_attention else None
@@ -131,6 +137,23 @@ class BeamSearch:
             return attention if options.coverage else None
         # A model that drops padding of sentences that left gives less than before.
         return attention + self._coverage[:, :, : attention.shape[2]]
+
+    def _chosen_at_once(self, logits: Tensor, time: int) -> tuple[Choices, Tensor]:
+        """What :meth:`_logs` and :meth:`_choose` come to without constraints, compiled."""
+        options = self._options
+        last = self._limits == time if time >= self._shortest else None
+        *choices, ended = search_native.best(
+            logits,
+            self._scores,
+            options.beam,
+            forbidden=self._forbidden,
+            end=options.end,
+            padding=options.padding,
+            last=last,
+        )
+        if time < options.min_length:
+            ended.masked_fill_(_opposite(last, ended), -torch.inf)
+        return Choices(*choices), ended
 
     def _logs(self, logits: Tensor, time: int) -> tuple[Tensor, Tensor]:
         """Log-probabilities of all next tokens, and of the hypotheses that end with the step.
@@ -282,6 +305,13 @@ class BeamSearch:
                 ]
             )
         return results
+
+
+def _opposite(last: Tensor | None, like: Tensor) -> Tensor:
+    """Which hypotheses are not of the last step of their sentence: as ``like``."""
+    if last is None:
+        return torch.ones_like(like, dtype=torch.bool)
+    return ~last.unsqueeze(1).expand_as(like)
 
 
 def _any_at_least(ended: Tensor, rivals: Tensor) -> bool:

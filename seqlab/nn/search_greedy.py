@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seqlab.errors import UsageError
+from seqlab.nn.kernels import search_native
 from seqlab.nn.search_choices import first_greatest, log_probabilities
 from seqlab.nn.search_history import History
 from seqlab.nn.search_options import Hypothesis, SearchOptions
@@ -71,12 +72,25 @@ class GreedySearch:
     ) -> tuple[Tensor, Tensor | None]:
         """The next tokens and the log-probabilities with them, each (sentence, 1)."""
         options = self._options
+        last = self._at_limit(time, left)
+        forbidden = self._forbidden if time >= options.min_length else self._too_early
+        if search_native.supports(logits, 1):
+            found = search_native.best(
+                logits,
+                total,
+                1,
+                forbidden=forbidden,
+                end=options.end,
+                padding=options.padding,
+                normalised=options.scores,
+            )
+            if last:
+                found.tokens[last], found.totals[last] = options.end, found.ended[last]
+            return found.tokens, found.totals if options.scores else None
         logits = logits.squeeze(1)  # (sentence, size)
         if options.scores:
             logits = log_probabilities(logits)
-        last = self._at_limit(time, left)
         ends = logits[last, options.end] if last else None
-        forbidden = self._forbidden if time >= options.min_length else self._too_early
         logits.index_fill_(1, forbidden, -torch.inf)
         if ends is not None:
             logits[last] = -torch.inf

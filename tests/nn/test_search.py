@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from seqlab.errors import SeqlabError, UsageError
 from seqlab.nn import search_scores
+from seqlab.nn.kernels import library
 from seqlab.nn.search import (
     Constraints,
     Ensemble,
@@ -28,6 +30,16 @@ from seqlab.nn.search_scores import LEAST_COVERAGE, length_divisor
 BEGIN, END = 2, 3
 SOURCE = 4
 MODULUS = 65_521
+
+
+@pytest.fixture(params=["plain", "native"], autouse=True, scope="module")
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    problem = library.obstacle() if request.param == "native" else None
+    if problem is not None:
+        pytest.skip(f"no compiled kernels: {problem}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQLAB_KERNELS", request.param)
+        yield
 
 
 class State(NamedTuple):
