@@ -21,9 +21,10 @@ from seqlab.callbacks import EarlyStop
 from seqlab.data.base import SequenceDataModule
 from seqlab.errors import RecipeError, SeqlabError, TrainingError
 from seqlab.models.base import SequenceModel
-from seqlab.nn.kernels.allocator import keep_memory
+from seqlab.nn.kernels.allocator import keep_memory, keep_products
 from seqlab.recipe_check import check_overrides, explain, read_recipe
 
+_SHAPES = 256  # of products that are kept: training meets few of its shapes again
 _SECTIONS: dict[str, type | None] = {
     "seed_everything": None,
     "model": SequenceModel,
@@ -67,6 +68,7 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
         TrainingError: the device that is asked for is not there.
     """
     keep_memory()
+    keep_products(_SHAPES)
     check_overrides(overrides, _SECTIONS, read_recipe(config, _SECTIONS))
     defaults = {
         "logger": False,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Load", "Options", "parse", "run"]
 
+_SHAPES = 512  # of products that are kept: a search's numbers of hypotheses come again
 _Write = Callable[[Any, int], bytes]  # a result and its number to what is written
 _TAGGED: dict[str, _Write] = {"text": as_text, "conll": as_conll, "jsonl": as_jsonl}
 _LABELLED: dict[str, _Write] = {"text": as_text, "tsv": as_tsv, "jsonl": as_jsonl}
@@ -48,9 +49,10 @@ def run(argv: Sequence[str], load: Load | None = None) -> int:
         SeqlabError: the model or the input cannot be read, or the output cannot be written.
     """
     options = parse(argv)
-    from seqlab.nn.kernels.allocator import keep_memory
+    from seqlab.nn.kernels.allocator import keep_memory, keep_products
 
     keep_memory()
+    keep_products(_SHAPES)
     if options.search.flags:
         options.search.wishes()  # contradictions are told before anything is loaded
     load = load or partial(_load, trust=options.trust)

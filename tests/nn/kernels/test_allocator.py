@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from seqlab.nn import products
 
 # How many pages a step faults that makes a large block and frees it.
 PROGRAM = """
@@ -41,3 +44,38 @@ def test_large_blocks_are_used_again() -> None:
 def test_what_the_environment_says_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert run()[1].endswith("False")
+
+
+# How many MB a process grows by through products of many shapes.
+SHAPES = """
+import resource, sys, torch
+from seqlab.nn.kernels.allocator import keep_products
+from seqlab.nn.products import product
+if sys.argv[1] != "as it comes":
+    keep_products(int(sys.argv[1]))
+right = torch.randn(256, 2000)
+product(torch.randn(1000, 256), right, False)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for rows in range(400, 1000, 2):
+    product(torch.randn(rows, 256), right, False)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def grown(shapes: str, *, environment: dict[str, str] | None = None) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", SHAPES, shapes],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **(environment or {})},
+    )
+    return float(done.stdout)
+
+
+@pytest.mark.skipif(not products._has_onednn(), reason="oneDNN is not there")
+def test_shapes_that_do_not_come_again_are_forgotten() -> None:
+    few, many = grown("16"), grown("as it comes")
+    assert few < many / 2
+    said = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
+    assert grown("16", environment=said) > 2 * few
