@@ -43,6 +43,7 @@ class Batch:
         vectors: ``(form, dim)``, what the model's embedder makes of every form, where that was
             computed before; ``None`` where it is to be.
         sums: of the first of these vectors; see :meth:`seqlab.nn.encoders.RecurrentEncoder.sums`.
+        texts: ``(form,)``, the distinct word forms as written; empty where nobody asks for them.
     """
 
     source: Tensor
@@ -56,6 +57,7 @@ class Batch:
     gold: list[list[str]] | None = None
     vectors: Tensor | None = None
     sums: Tensor | None = None
+    texts: Sequence[str] = ()
 
     @property
     def mask(self) -> Tensor:
@@ -100,6 +102,7 @@ class Forms:
         vectors: ``(form, dim)``, what a model makes of a form by itself, once that is known.
         sums: what the model's encoder makes of the vectors of some of the first forms, once that is
             known and if it can use it.
+        texts: ``(form,)``, as written.
     """
 
     words: Tensor
@@ -108,6 +111,7 @@ class Forms:
     repeated: int = 0
     vectors: Tensor | None = None
     sums: Tensor | None = None
+    texts: Sequence[str] = ()
 
     def batch(
         self,
@@ -145,6 +149,7 @@ class Forms:
             target=None if target is None else padded(target, -1),
             vectors=self.vectors,
             sums=self.sums,
+            texts=self.texts,
         )
 
 
@@ -199,6 +204,7 @@ class FormTable:
 
     def _clear(self) -> None:
         self._index = _Rows()
+        self._texts: list[str] = []
         self._spelt = 0  # of how many forms the rest is known
         self._words = np.zeros(1024, np.int64)
         self._casing = np.zeros(1024, np.int64)
@@ -241,12 +247,14 @@ class FormTable:
         except BaseException:
             for word in reversed(new):
                 del self._index[word]
+            del self._texts[first:]
             raise
         self._spelt = last
 
     def _note(self, new: list[str], first: int, last: int) -> None:
         while last > len(self._words):
             self._grow(rows=2 * len(self._words))
+        self._texts[first:] = new
         self._words[first:last] = self.vocab.encode(new)
         self._casing[first:last] = list(map(casing_of, new))
         if self._letters is None:
@@ -295,6 +303,7 @@ class FormTable:
             torch.from_numpy(self._spelling[distinct, :width].astype(np.int64)),
             torch.from_numpy(self._casing[distinct]),
             int((counts > 1).sum()) if often else 0,
+            texts=[self._texts[row] for row in distinct.tolist()],
         )
         return found, places.reshape(-1)
 

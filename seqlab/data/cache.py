@@ -28,20 +28,6 @@ _PATIENCE = 5.0  # seconds without a word on what is going on
 Item = TypeVar("Item")
 
 
-def cache_folder() -> Path:
-    """Name the folder for corpora that were read.
-
-    Returns:
-        ``datasets`` in ``$SEQLAB_CACHE``, else in ``seqlab`` under ``$XDG_CACHE_HOME``, else under
-        ``~/.cache``.
-    """
-    own = os.environ.get("SEQLAB_CACHE")
-    if own:
-        return Path(own).expanduser() / "datasets"
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "seqlab" / "datasets"
-
-
 def digest_of(chunks: Iterable[bytes], *about: object) -> str:
     """Hash content together with what decides how it is read.
 

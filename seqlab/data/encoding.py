@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqlab.caches import cache_folder
 from seqlab.data.base import Ints
-from seqlab.data.cache import announced, cache_folder, cached_files, digest_of
+from seqlab.data.cache import announced, cached_files, digest_of
 from seqlab.subwords import SubwordVocabulary, TokenizerKind, train_tokenizer
 
 # Part of every key: raise it when other ids come of the same texts.
@@ -150,7 +151,7 @@ def learnt_tokenizer(
         return []
 
     key = digest_of([content.encode()], "tokenizer", *about)
-    entry, _ = cached_files(cache_folder(), key, [name], write)
+    entry, _ = cached_files(cache_folder("datasets"), key, [name], write)
     return (entry / name).read_text(encoding="utf-8")
 
 
@@ -180,7 +181,7 @@ def encoded_ids(
     about = [digest.hexdigest() for digest in made]
     key = digest_of([content.encode()], "ids", _VERSION, *about)
     names = [name for side in _SIDES for name in _files_of(side)]
-    entry, _ = cached_files(cache_folder(), key, names, write)
+    entry, _ = cached_files(cache_folder("datasets"), key, names, write)
     return {side: FlatIds(entry, side) for side in _SIDES}
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqlab.data.cache import cache_folder, cached_rows, chunks_of, digest_of
+from seqlab.caches import cache_folder
+from seqlab.data.cache import cached_rows, chunks_of, digest_of
 from seqlab.data.finding import find_splits
 from seqlab.data.pair_records import ROLES, PairReader
 from seqlab.data.pair_rows import Languages, PairRow
@@ -81,7 +82,8 @@ def _cached(pair: ParallelFiles) -> tuple[Path, list[str]]:
         return read_parallel(pair, dirt)
 
     sides = [(file.name, digest_of(chunks_of(file))) for file in pair]
-    return cached_rows(cache_folder(), digest_of([], "parallel", sides), pair.name, read, "pair")
+    key = digest_of([], "parallel", sides)
+    return cached_rows(cache_folder("datasets"), key, pair.name, read, "pair")
 
 
 def _files_of(found: Found) -> dict[str, str]:

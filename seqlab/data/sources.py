@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from seqlab.data.cache import cache_folder, cached_rows, chunks_of, digest_of
+from seqlab.caches import cache_folder
+from seqlab.data.cache import cached_rows, chunks_of, digest_of
 from seqlab.data.finding import SPLITS, expanded, find_splits, split_of
 from seqlab.data.folders import content_of
 from seqlab.data.formats import read_rows
@@ -134,7 +135,7 @@ def load_tables(
         path: what `find_splits` takes, or ``org/name@revision`` for a dataset of the hub.
         files: by split, a file in place of the one in the folder.
         reader: how they are read.
-        cache_dir: the cache, in place of `seqlab.data.cache.cache_folder`.
+        cache_dir: the cache, in place of `seqlab.caches.cache_folder`.
 
     Returns:
         The splits, keys out of `SPLITS`, with the columns that the reader gives; and the sentences
@@ -143,7 +144,7 @@ def load_tables(
     Raises:
         DataError: there is no such corpus, or it cannot be read as asked.
     """
-    cache = cache_dir or cache_folder()
+    cache = cache_dir or cache_folder("datasets")
     found = _hub_splits(path, cache) if path else None
     if found is None:
         where = find_splits(path, **files, folders=reader.folders)

@@ -145,7 +145,7 @@ def cost_of(pipeline: Pipeline[Any], tokens: int = 25, seconds: float = SECONDS)
 
 def _letters(model: TokenModel, sentences: Sequence[Sentence]) -> float | None:
     """How many characters the words have, in the mean over distinct ones."""
-    if model.embedder.characters is None:
+    if model.embedder is None or model.embedder.characters is None:
         return None
     words = {word for sentence in sentences for word in sentence.tokens}
     return sum(map(len, words)) / len(words)

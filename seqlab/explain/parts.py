@@ -15,7 +15,7 @@ from seqlab.models.tagger import Tagger
 from seqlab.models.tokens import TokenModel
 from seqlab.nn import costs
 from seqlab.nn.costs import Cost
-from seqlab.nn.encoders import RecurrentEncoder
+from seqlab.nn.encoders import NoEncoder, RecurrentEncoder
 from seqlab.nn.traces import cell_name, traceable
 
 _FREE = Cost(0, 0)
@@ -51,7 +51,19 @@ def parts_of(model: TokenModel, tokens: int = 25, letters: float = 0.0) -> list[
     Raises:
         SeqlabError: it is another model.
     """
+    parts = _word_parts(model, letters)
+    if (contextual := model.contextual) is not None:
+        name = f"pretrained encoder, {contextual.bert.tune}"
+        parts.append(Part(name, [contextual], _tensors(contextual), None))
+    if not isinstance(model.encoder, NoEncoder):
+        parts.extend(_encoder_parts(model.encoder))
+    return [*parts, *_task_parts(model, tokens)]
+
+
+def _word_parts(model: TokenModel, letters: float) -> list[Part]:
     embedder = model.embedder
+    if embedder is None:
+        return []
     parts = [_part("word embedding", embedder.words)]
     if (characters := embedder.characters) is not None:
         name = f"characters: {model.config['characters']}"
@@ -60,7 +72,7 @@ def parts_of(model: TokenModel, tokens: int = 25, letters: float = 0.0) -> list[
         parts.append(_part("casing", embedder.casing))
     if len(embedder.features):
         parts.append(_part("features", *embedder.features))
-    return [*parts, *_encoder_parts(model.encoder), *_task_parts(model, tokens)]
+    return parts
 
 
 def _part(name: str, *modules: nn.Module, cost: Cost = _FREE) -> Part:
@@ -127,7 +139,9 @@ def watched(
 
     first, last = parts[0].name, parts[-1].name
     embedder, encoder = model.embedder, model.encoder
-    of_words = [m for m in (embedder.characters, embedder.casing, *embedder.features) if m]
+    of_words: list[nn.Module] = []
+    if embedder is not None:
+        of_words += [m for m in (embedder.characters, embedder.casing, *embedder.features) if m]
     with ExitStack() as stack:
         for part in parts[1:]:
             for module in part.modules:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import lightning.pytorch as lightning
@@ -263,8 +263,13 @@ class SequenceModel(lightning.LightningModule):
         """Return how the first sequence of a batch begins, for a message; None where unknown."""
         return None
 
+    def tuned_apart(self) -> tuple[Iterable[nn.Parameter], float | None]:
+        """Give the parameters with a learning rate of their own, and that; None where none has."""
+        return (), None
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its schedule; see the class arguments."""
+        apart, rate = self.tuned_apart()
         optimizer = make_optimizer(
             self.optimizer_name,
             self,
@@ -272,6 +277,8 @@ class SequenceModel(lightning.LightningModule):
             weight_decay=self.weight_decay,
             momentum=self.momentum,
             betas=self.betas,
+            apart=apart,
+            apart_rate=rate,
         )
         if self.schedule == "plateau":
             plateau = ReduceLROnPlateau(
@@ -308,7 +315,7 @@ class SequenceModel(lightning.LightningModule):
         if self.schedule == "plateau" and self.global_step < self.warmup_steps:
             factor = schedule_factor("plateau", self.global_step, self.warmup_steps, 0)
             for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate * factor
+                group["lr"] = group.get("initial_lr", self.learning_rate) * factor
 
     def configure_gradient_clipping(
         self,

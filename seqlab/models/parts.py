@@ -11,7 +11,7 @@ from torch import nn
 
 from seqlab.errors import RecipeError
 from seqlab.metrics import SpanF1, TagAccuracy
-from seqlab.nn.encoders import RecurrentEncoder
+from seqlab.nn.encoders import NoEncoder, RecurrentEncoder
 from seqlab.tags import split_tag
 from seqlab.vocabulary import Vocabulary
 
@@ -60,9 +60,14 @@ def make_encoder(
     Raises:
         RecipeError: the class does not exist, refuses its arguments, or is no encoder.
     """
+    if part is None and settings["num_layers"] == 0:
+        _check_unused(settings, "model.num_layers: 0 leaves out: leave it out too")
+        return NoEncoder(input_size)
     if part is None:
         return RecurrentEncoder(input_size, **settings)
-    _check_unused(settings)
+    _check_unused(
+        settings, "model.encoder replaces: write it under model.encoder.init_args, or leave it out"
+    )
     path = str(part.get("class_path", ""))
     try:
         cls = import_name(path)
@@ -85,12 +90,11 @@ def make_encoder(
     return built
 
 
-def _check_unused(settings: Mapping[str, Any]) -> None:
-    """Refuse what is said of the recurrent encoder where another takes its place."""
+def _check_unused(settings: Mapping[str, Any], why: str) -> None:
+    """Refuse what is said of the recurrent encoder where there is none."""
     parameters = inspect.signature(RecurrentEncoder).parameters
     for name, value in settings.items():
         if name not in _SIZES and value != parameters[name].default:
             raise RecipeError(
-                f"model.{name} is {value!r}, but belongs to the recurrent encoder that "
-                "model.encoder replaces: write it under model.encoder.init_args, or leave it out."
+                f"model.{name} is {value!r}, but belongs to the recurrent encoder that {why}."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqlab.batch import CASINGS, Batch, Forms
 from seqlab.errors import check_range
 from seqlab.models.base import SequenceModel, own_arguments
+from seqlab.models.contextual import ContextualEmbedder, settle
 from seqlab.models.parts import make_encoder
 from seqlab.nn.cells import CellName
 from seqlab.nn.dropout import Dropout, LockedDropout, WordDropout
@@ -37,7 +38,7 @@ class TokenModel(SequenceModel):
         source_vocab: words, with characters and feature columns.
         target_vocab: what comes out.
         hidden_size: size of each direction of the encoder: the one dial.
-        num_layers: layers of the encoder.
+        num_layers: layers of the encoder; 0 for none, beside ``embedder``.
         embedding_size: size of the word embedding; vectors of the vocabulary set it themselves.
         characters: encoder of the characters of a word: ``cnn``, ``lstm`` or ``none``.
         character_embedding_size: size of a character's embedding.
@@ -65,6 +66,14 @@ class TokenModel(SequenceModel):
         learned_state: learn the state before the first token.
         forget_bias: what is added at the start to the bias of the gate that keeps the state.
         initialisation: ``orthogonal``; ``glorot``; or ``uniform`` as torch does it.
+        embedder: a pretrained encoder such as BERT, whose vectors stand beside those of the words
+            or in their place: ``{name: minilm}``, a folder, or a name of the hub with its
+            ``revision``. Further keys: ``words`` (true: keep the word embedding, the characters and
+            the casing beside it; false by default), ``cache`` (true by default: what a frozen
+            encoder makes of a sentence is kept on disk), ``learning_rate`` of the encoder itself,
+            and those of :class:`seqlab.nn.bert.BertEmbedder`: ``pooling``, ``layers``, ``tune``,
+            ``frozen_layers``, ``checkpointing``, ``rank``. With ``num_layers: 0`` there is no
+            encoder after it.
         encoder: another encoder, as ``{class_path: ..., init_args: {...}}``; it is called with the
             input size first and must be an :class:`seqlab.nn.encoders.Encoder`.
         **options: see :class:`seqlab.models.base.SequenceModel`.
@@ -100,20 +109,26 @@ class TokenModel(SequenceModel):
         learned_state: bool = False,
         forget_bias: float = 1.0,
         initialisation: Initialisation = "orthogonal",
+        embedder: dict[str, Any] | None = None,
         encoder: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         arguments = own_arguments(locals())
         super().__init__(source_vocab, target_vocab, **options)
         _check_sizes(arguments)
+        self.contextual: ContextualEmbedder | None = None
+        if embedder is not None:
+            arguments["embedder"] = settled = settle(embedder)
+            self.contextual = ContextualEmbedder(settled, pretrained="config" not in embedder)
         if source_vocab.vectors is not None:
             arguments["embedding_size"] = source_vocab.vectors.shape[1]
         self._config = {**arguments, **self._config}
         self.window = window
-        self.embedder = _make_embedder(source_vocab, arguments)
-        self.encoder = make_encoder(
-            encoder, self.embedder.output_size, {name: arguments[name] for name in _ENCODER}
-        )
+        self.embedder: WordEmbedder | None = None
+        if embedder is None or embedder.get("words"):
+            self.embedder = _make_embedder(source_vocab, arguments)
+        size = sum(part.output_size for part in (self.embedder, self.contextual) if part)
+        self.encoder = make_encoder(encoder, size, {name: arguments[name] for name in _ENCODER})
         self.word_dropout = WordDropout(word_dropout)
         self.dropout = nn.Sequential(LockedDropout(locked_dropout), Dropout(dropout))
 
@@ -121,6 +136,31 @@ class TokenModel(SequenceModel):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments but for the vocabularies, as plain JSON data."""
         return dict(self._config)
+
+    def tuned_apart(self) -> tuple[Iterable[nn.Parameter], float | None]:
+        """Give the pretrained encoder its own learning rate, where it has one."""
+        if self.contextual is None:
+            return (), None
+        return self.contextual.own_parameters(), self.contextual.learning_rate
+
+    def on_train_epoch_end(self) -> None:
+        """Keep on disk what a frozen encoder made of sentences."""
+        super().on_train_epoch_end()
+        self._flush()
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep on disk what a frozen encoder made of sentences."""
+        super().on_validation_epoch_end()
+        self._flush()
+
+    def on_test_epoch_end(self) -> None:
+        """Keep on disk what a frozen encoder made of sentences."""
+        super().on_test_epoch_end()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self.contextual is not None:
+            self.contextual.flush()
 
     def beginning(self, batch: Batch) -> str:
         """Return the first words of a batch, as the vocabulary holds them."""
@@ -133,14 +173,18 @@ class TokenModel(SequenceModel):
         Returns:
             ``(batch, time, dim)``, with dropout while training.
         """
-        x: Tensor
-        if batch.vectors is not None:
-            x = self.embedder.look_up(batch.vectors, batch.forms, batch.features)
-        else:
-            x = self.embedder(
-                batch.source, batch.forms, batch.characters, batch.casing, batch.features
+        parts: list[Tensor] = []
+        if self.embedder is not None and batch.vectors is not None:
+            parts.append(self.embedder.look_up(batch.vectors, batch.forms, batch.features))
+        elif self.embedder is not None:
+            parts.append(
+                self.embedder(
+                    batch.source, batch.forms, batch.characters, batch.casing, batch.features
+                )
             )
-        return self.disturb(x)
+        if self.contextual is not None:
+            parts.append(self.contextual(batch, keep=self._trainer is not None))
+        return self.disturb(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
 
     def disturb(self, x: Tensor) -> Tensor:
         """Drop parts of embedded tokens while training; otherwise return ``x`` itself."""
@@ -156,7 +200,7 @@ class TokenModel(SequenceModel):
             forms: on the device of the model; get their ``vectors``, and ``sums`` where these save
                 work.
         """
-        if self.training:
+        if self.training or self.embedder is None:
             return
         forms.vectors = self.embedder.of_forms(forms.words, forms.characters, forms.casing)
         if forms.repeated >= _FEW and self._looks_up():
@@ -165,7 +209,9 @@ class TokenModel(SequenceModel):
     def _looks_up(self) -> bool:
         """Whether the encoder gets the vectors of forms, unchanged, and can make use of that."""
         return (
-            not len(self.embedder.features)
+            self.embedder is not None
+            and self.contextual is None
+            and not len(self.embedder.features)
             and type(self).embed is TokenModel.embed
             and isinstance(self.encoder, RecurrentEncoder)
             and type(self.encoder).forward is RecurrentEncoder.forward
@@ -236,7 +282,8 @@ def windows(time: int, size: int) -> Iterator[tuple[int, int, int]]:
 def _check_sizes(arguments: Mapping[str, Any]) -> None:
     """Refuse sizes and shares that make no model."""
     for name in (*_LAYERS, *_EMBEDDINGS):
-        check_range(f"model.{name}", arguments[name], 1)
+        least = 0 if name == "num_layers" and arguments["embedder"] is not None else 1
+        check_range(f"model.{name}", arguments[name], least)
     for name in ("casing_size", "proj_size"):
         check_range(f"model.{name}", arguments[name], 0)
     for name in _SHARES:

@@ -30,6 +30,22 @@ class Encoder(Protocol):
         """Map ``x (batch, time, input)`` with ``lengths`` to ``(batch, time, output_size)``."""
 
 
+class NoEncoder(nn.Module):
+    """Hands on what it gets: for embedders that know the context already.
+
+    Args:
+        input_size: of a token.
+    """
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.output_size = input_size
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return ``x (batch, time, input)``."""
+        return x
+
+
 class Lookup(NamedTuple):
     """Sequences of vectors that stand in a table, as those of words do."""
 

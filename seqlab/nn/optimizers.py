@@ -60,6 +60,8 @@ def make_optimizer(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
+    apart: Iterable[nn.Parameter] = (),
+    apart_rate: float | None = None,
 ) -> Optimizer:
     """Build the optimizer of a module's trainable parameters.
 
@@ -72,6 +74,8 @@ def make_optimizer(
         weight_decay: per step; for matrices only, as biases and vectors need none.
         momentum: of SGD.
         betas: decay of Adam's two moments.
+        apart: parameters with a step size of their own.
+        apart_rate: their step size at the start; None for that of the others.
 
     Returns:
         one optimizer over everything.
@@ -83,9 +87,15 @@ def make_optimizer(
     ]
     taken = {id(p) for p in sparse}
     dense = [p for p in module.parameters() if p.requires_grad and id(p) not in taken]
+    own = set() if apart_rate is None else {id(p) for p in apart}
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in dense if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in dense if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in dense if (p.ndim > 1) == matrix and (id(p) in own) == other],
+            "weight_decay": weight_decay if matrix else 0.0,
+            **({"lr": apart_rate, "initial_lr": apart_rate} if other else {}),
+        }
+        for other in (False, True)
+        for matrix in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     main: Optimizer

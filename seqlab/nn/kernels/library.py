@@ -27,6 +27,8 @@ from typing import Any
 
 import torch
 
+from seqlab.caches import cache_folder
+
 SOURCES = Path(__file__).with_name("native")
 _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
 _INSTRUCTIONS = {
@@ -93,23 +95,9 @@ def signature(name: str, arguments: tuple[Any, ...], result: Any = None) -> Any:
     return found
 
 
-def cache_folder() -> Path:
-    """Name the folder for compiled kernels.
-
-    Returns:
-        ``kernels`` in ``$SEQLAB_CACHE``, else in ``seqlab`` under ``$XDG_CACHE_HOME``, else under
-        ``~/.cache``: beside the folder for corpora.
-    """
-    own = os.environ.get("SEQLAB_CACHE")
-    if own:
-        return Path(own).expanduser() / "kernels"
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "seqlab" / "kernels"
-
-
 def _folder() -> Path:
     try:
-        return cache_folder()
+        return cache_folder("kernels")
     except RuntimeError:
         raise Unavailable("no home folder is known, and SEQLAB_CACHE names none") from None
 

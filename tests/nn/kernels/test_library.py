@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from seqlab.caches import cache_folder
 from seqlab.nn.kernels import library
-from seqlab.nn.kernels.library import Unavailable, cache_folder, signature
+from seqlab.nn.kernels.library import Unavailable, signature
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE = 'extern "C" int answer() { return NUMBER; }\n'
@@ -65,7 +66,7 @@ def script(path: Path, lines: str) -> str:
 
 
 def kept(kind: str) -> list[Path]:
-    return sorted(cache_folder().glob(f"*.{kind}"))
+    return sorted(cache_folder("kernels").glob(f"*.{kind}"))
 
 
 def run(code: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -84,7 +85,8 @@ def test_what_was_built_is_found_again(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert answer() == 42
-    assert len(kept("so")) == len(kept("txt")) == len(list(cache_folder().iterdir())) / 2 == 1
+    files = list(cache_folder("kernels").iterdir())
+    assert len(kept("so")) == len(kept("txt")) == len(files) / 2 == 1
     forget(monkeypatch)
     nothing_is_built(monkeypatch)
     assert answer() == 42
@@ -179,7 +181,7 @@ def test_processes_may_build_it_at_once() -> None:
         thread.join()
     assert [(each.stdout, each.stderr) for each in done] == [("42\n", "")] * 2
     assert len(kept("txt")) == 1
-    assert all(path.suffix in {".so", ".txt"} for path in cache_folder().iterdir())
+    assert all(path.suffix in {".so", ".txt"} for path in cache_folder("kernels").iterdir())
     assert answer() == 42
 
 
@@ -220,7 +222,7 @@ def test_what_is_damaged_is_built_again(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     command = library._compiler() or []
-    folder = cache_folder()
+    folder = cache_folder("kernels")
     with tempfile.TemporaryDirectory() as scratch:  # built, but not loaded: that file is in use
         note = folder / f"{library._content()}-{library._identity(command)}.txt"
         library._keep(library._built(command, Path(scratch)), note)
@@ -240,7 +242,8 @@ def test_a_cache_that_cannot_be_written_is_said_once(
     (tmp_path / "cache").write_text("a file in the way", encoding="utf-8")
     assert [answer(), answer()] == [42, 42]
     said = capfd.readouterr().err
-    assert said.startswith(f"seqlab: compiled kernels cannot be kept in {cache_folder()} (")
+    folder = cache_folder("kernels")
+    assert said.startswith(f"seqlab: compiled kernels cannot be kept in {folder} (")
     assert said.endswith(": set SEQLAB_CACHE to a folder that can be written.\n")
     assert said.count("\n") == 1
 
@@ -305,13 +308,13 @@ def test_without_room_for_scratch_files_there_is_none(monkeypatch: pytest.Monkey
 
 
 def test_the_cache_is_where_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cache_folder() == Path(os.environ["SEQLAB_CACHE"], "kernels")
+    assert cache_folder("kernels") == Path(os.environ["SEQLAB_CACHE"], "kernels")
     monkeypatch.delenv("SEQLAB_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/shared")
-    assert cache_folder() == Path("/shared/seqlab/kernels")
+    assert cache_folder("kernels") == Path("/shared/seqlab/kernels")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
-    assert cache_folder() == Path("/home/ada/.cache/seqlab/kernels")
+    assert cache_folder("kernels") == Path("/home/ada/.cache/seqlab/kernels")
 
 
 def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
