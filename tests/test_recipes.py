@@ -17,14 +17,16 @@ from seqlab.bundle import load_bundle
 from seqlab.configuration import _SECTIONS
 from seqlab.recipe import find_recipe, headline, shipped
 from seqlab.recipe_check import read_recipe
+from tests.nn.test_bert import pretrained
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 NAMES = [path.stem for path in RECIPES]
-EMBEDDED = {"ner", "sentiment", "translate"}  # those that read an embedded sample
+EMBEDDED = {"ner", "ner-bert", "sentiment", "sentiment-bert", "translate"}  # read a sample
 REAL = [name for name in NAMES if name not in EMBEDDED]
 LABELLED = [name for name in NAMES if name.split("-")[0] in {"sentiment", "intent"}]
 TRANSLATORS = [name for name in NAMES if name.split("-")[0] == "translate"]
+PRETRAINED = [name for name in NAMES if name.endswith("-bert")]
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "4"]
 SHORT += ["--trainer.limit_val_batches", "2", "--trainer.limit_test_batches", "2"]
 WORDS = [
@@ -72,7 +74,7 @@ def sentence(name: str) -> tuple[str, str]:
 
 
 def test_all_recipes_are_found() -> None:
-    assert len(NAMES) == 12
+    assert len(NAMES) == 15
     assert list(shipped()) == sorted(NAMES)
     assert [find_recipe(name) for name in NAMES] == RECIPES
 
@@ -132,6 +134,8 @@ def test_a_recipe_trains_on_a_corpus_of_its_kind(
     words = ["--data.path", "my_corpus", "--trainer.max_epochs", "1"]
     if name in TRANSLATORS:
         words += ["--data.test", "null", "--data.vocabulary_size", "300"]
+    elif name in PRETRAINED:
+        words += ["--model.embedder.name", str(pretrained(Path("bert")))]
     else:
         words += ["--data.vectors", "null"]
     assert main(["fit", name, *words]) == 0
@@ -144,7 +148,10 @@ def test_a_recipe_trains_on_a_corpus_of_its_kind(
     model = load_bundle(f"runs/{name}/latest")
     recipe = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
     for key, value in recipe["model"]["init_args"].items():
-        assert model.config[key] == value
+        if key == "embedder":
+            assert {**model.config[key], **value, "name": "bert"} == model.config[key]
+        else:
+            assert model.config[key] == value
 
 
 @pytest.mark.slow
@@ -153,7 +160,8 @@ def test_a_recipe_trains_on_a_corpus_of_its_kind(
 def test_a_recipe_reads_its_real_corpus(
     name: str, place: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["fit", name, *SHORT]) == 0
+    own = ["--model.embedder.name", str(pretrained(Path("bert")))] if name in PRETRAINED else []
+    assert main(["fit", name, *SHORT, *own]) == 0
     said = capsys.readouterr().err
     metrics = json.loads(Path(f"runs/{name}/1/metrics.json").read_text(encoding="utf-8"))
     assert metrics["split"] == "test"

@@ -205,7 +205,9 @@ class BertEmbedder(nn.Module):
             RecipeError: they cannot be read, or are not those of the configuration.
         """
         from transformers import AutoModel
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         inner = self.bert.get_base_model() if self.tune == "lora" else self.bert
         try:
             given = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
