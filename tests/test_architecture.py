@@ -28,8 +28,8 @@ FLOORS = {
     for floor, names in enumerate(
         [
             "__init__ caches errors recipe runs samples",
-            "batch embedding_cache label_metrics metrics nn pairs schemes subword_training "
-            "subwords tags translation_metrics vocabulary word_pieces words",
+            "batch embedding_cache label_metrics metrics nn pairs schemes significance "
+            "subword_training subwords tags translation_metrics vocabulary word_pieces words",
             "data models",
             "bundle callbacks confidence invariance labelled output pipeline report sentence "
             "tagged translated translation_pipeline wishes",
