@@ -205,9 +205,10 @@ class BertEmbedder(nn.Module):
             RecipeError: they cannot be read, or are not those of the configuration.
         """
         from transformers import AutoModel
-        from transformers.utils.logging import disable_progress_bar
+        from transformers.utils import logging
 
-        disable_progress_bar()
+        silence: Any = logging.disable_progress_bar
+        silence()
         inner = self.bert.get_base_model() if self.tune == "lora" else self.bert
         try:
             given = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
