@@ -24,6 +24,8 @@ usage: seqlab VERB ...
   explain MODEL TEXT                   show what gates and states do at every word, and why the
       --html FILE  --json              tags or the label; `seqlab explain --help` lists the options
   explain MODEL --cost                 show what every part costs: weights, work, memory, speed
+  compare RUN RUN... | --recipes A B   say which model is better, how surely, and at what price
+      --seeds N  --html FILE           `seqlab compare --help` lists the options
   recipes [NAME --copy PATH]           list the recipes that are shipped, or copy one
 
 RECIPE is a YAML file or the name of a shipped recipe. MODEL is a run folder (runs/ner/latest), a
@@ -34,7 +36,7 @@ bundle, or a recipe, which means its newest run. Any key of a recipe can be over
   --trust  after validate, test, predict, explain: let MODEL name classes that are not of seqlab
 """
 _TRAINING = ("fit", "validate", "test")
-_VERBS = (*_TRAINING, "predict", "explain", "recipes")
+_VERBS = (*_TRAINING, "predict", "explain", "compare", "recipes")
 
 
 def _recipes(argv: Sequence[str]) -> int:
@@ -66,6 +68,10 @@ def _dispatch(verb: str, argv: Sequence[str]) -> int:
         from seqlab.explain import run as explain
 
         return explain(argv)
+    if verb == "compare":
+        from seqlab.compare import run as compare
+
+        return compare(argv)
     if verb in _TRAINING:
         if verb == "fit" and argv and not argv[0].startswith("-"):
             from seqlab.recipe import find_recipe

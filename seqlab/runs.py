@@ -64,6 +64,16 @@ def latest_run(name: str, root: Path | None = None) -> Path:
     )
 
 
+def home(name: str, root: Path | None = None) -> Path:
+    """Name the folder of all runs of a recipe, which need not be there.
+
+    Args:
+        name: of the recipe.
+        root: see :func:`new_run`.
+    """
+    return _root(root) / name
+
+
 def _root(root: Path | None) -> Path:
     return root if root is not None else Path(os.environ.get("SEQLAB_RUNS", "runs"))
 

@@ -147,23 +147,12 @@ def score(stage: str, argv: Sequence[str]) -> int:
     overrides = [word for word in overrides if word not in ("--json", "--trust")]
     overrides, checkpoint = _taken(overrides, "--ckpt_path")
     folder = model_folder(target)
-    config = folder / "recipe.yaml"
-    if not config.is_file():
-        raise BundleError(f"{folder} has no recipe.yaml, so its data cannot be read; give a run.")
-    trained = load_bundle(folder, trust=trust)
-    if not trust:
-        _check_recipe(folder, config)
-    if any(word.split("=")[0] in ("--data.path", "--data") for word in overrides):
-        # Other data: a lone file there is the test split and not one to hold parts of out from.
-        overrides = ["--data.hold_out", "0", *_no_files(overrides), *overrides]
-    cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
-    cli.model.load_state_dict(trained.state_dict())
+    cli = restored(folder, overrides, trust=trust)
     if checkpoint is not None:
         wanted = str(folder.parent) if checkpoint == "last" else checkpoint
         state = read_checkpoint(find_checkpoint(wanted, Path(target).stem), cli.model)
         cli.model.load_state_dict(state["state_dict"])
         cli.model.on_load_checkpoint(state)  # the average of its weights, which is what counts
-    cli.datamodule.setup("test")
     with cli.model.averaged():
         metrics = {**_facts(cli), **_scored(cli, stage), "model": str(folder)}
     metrics["split"] = "validation" if stage == "val" else "test"
@@ -174,6 +163,34 @@ def score(stage: str, argv: Sequence[str]) -> int:
         else report.table(metrics, stage)
     )
     return 0
+
+
+def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> SeqlabCLI:
+    """Build a trained model, and the data of its recipe as it reads them.
+
+    Args:
+        folder: a bundle with its recipe.
+        overrides: ``--key value ...`` of the command line.
+        trust: allow the model and its recipe to name classes outside seqlab.
+
+    Raises:
+        BundleError: there is no recipe, or the model is damaged or not trusted.
+    """
+    config = folder / "recipe.yaml"
+    if not config.is_file():
+        raise BundleError(f"{folder} has no recipe.yaml, so its data cannot be read; give a run.")
+    trained = load_bundle(folder, trust=trust)
+    if not trust:
+        _check_recipe(folder, config)
+    if any(word.split("=")[0] in ("--data.path", "--data") for word in overrides):
+        # Other data: a lone file there is the test split and not one to hold parts of out from.
+        overrides = ["--data.hold_out", "0", *_no_files(overrides), *overrides]
+    if trained.config.get("embedder"):  # as in the bundle, which needs no pretrained files
+        overrides = ["--model.embedder", json.dumps(trained.config["embedder"]), *overrides]
+    cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
+    cli.model.load_state_dict(trained.state_dict())
+    cli.datamodule.setup("test")
+    return cli
 
 
 def _check_recipe(folder: Path, config: Path) -> None:

@@ -1,0 +1,62 @@
+"""`seqlab compare` from the command line, on models trained for a moment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seqlab.__main__ import main
+from seqlab.compare.outcomes import outcomes_of
+from seqlab.training import restored
+
+SMALL = ["--trainer.max_epochs", "1", "--model.hidden_size", "8"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQLAB_RUNS", str(folder))
+        for seed in ("1", "2"):
+            assert main(["fit", "ner", *SMALL, "--seed_everything", seed]) == 0
+        assert main(["fit", "ner", *SMALL, "--model.decoder", "softmax"]) == 0
+        assert main(["fit", "sentiment", *SMALL]) == 0
+    return folder
+
+
+def test_taggers_are_compared(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, data = tmp_path / "page.html", tmp_path / "data.json"
+    words = ["--rounds", "200", "--html", str(page), "--json", str(data)]
+    assert main(["compare", str(runs / "ner"), *words]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("span F1, ")
+    assert "ner (2)" in out
+    assert "tokens/s at 32" in out
+    found = json.loads(data.read_text(encoding="utf-8"))
+    assert {row["name"] for row in found["rows"]} == {"ner", "ner (2)"}
+    by_name = {row["name"]: row for row in found["rows"]}
+    for name, numbers in (("ner", (1, 2)), ("ner (2)", (3,))):
+        for score, number in zip(by_name[name]["scores"], numbers, strict=True):
+            metrics = json.loads((runs / f"ner/{number}/metrics.json").read_text(encoding="utf-8"))
+            assert score == pytest.approx(100 * metrics["test/span_f1"])
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_models_of_other_corpora_are_refused(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(runs / "ner/1"), str(runs / "sentiment/1"), "--no-speed"]
+    assert main(["compare", *words]) == 2
+    assert "they cannot be compared" in capsys.readouterr().err
+
+
+def test_a_classifier_answers_as_it_is_scored(runs: Path) -> None:
+    cli = restored(runs / "sentiment/1/bundle", [])
+    found = outcomes_of(cli.model, cli.datamodule)
+    metrics = json.loads((runs / "sentiment/1/metrics.json").read_text(encoding="utf-8"))
+    assert found.score(found.counts.sum(0)) == pytest.approx(metrics["test/accuracy"])
+    assert len(found.sentences) == len(found.gold) == len(found.answers)
