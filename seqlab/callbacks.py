@@ -183,6 +183,16 @@ class RunKeeper(Checkpoint):
             f"epoch {epoch}: {', '.join(shown)}, {speed:,.0f} tokens/s", file=sys.stderr, flush=True
         )
 
+    def keep(self, model: SequenceModel, metrics: Mapping[str, Any]) -> None:
+        """Write the bundle anew, after something was found out about the best model.
+
+        Args:
+            model: with the weights of the best epoch.
+            metrics: to keep beside it.
+        """
+        card = None if self.card is None else self.card(metrics)
+        save_bundle(model, self.bundle, metrics=metrics, recipe=self.recipe, card=card)
+
     def restore_best(self, model: SequenceModel) -> None:
         """Put the weights of the best epoch into a model."""
         from safetensors.torch import load_file

@@ -83,6 +83,8 @@ def table(metrics: Mapping[str, Any], stage: str) -> str:
         (f"{stage}/span_f1", "span F1", "{:.2%}"),
         (f"{stage}/accuracy", accuracy, "{:.2%}"),
         (f"{stage}/sentence_accuracy", "sentence accuracy", "{:.2%}"),
+        (f"{stage}/ece", "calibration error", "{:.4f}"),
+        (f"{stage}/ece_uncalibrated", "before scaling", "{:.4f}"),
         (f"{stage}/bleu", "BLEU", "{:.2f}"),
         (f"{stage}/bleu_lowercased", "BLEU, lower case", "{:.2f}"),
         (f"{stage}/chrf", "chrF", "{:.2f}"),
@@ -96,7 +98,6 @@ def table(metrics: Mapping[str, Any], stage: str) -> str:
     if _of_texts(metrics, stage):
         facts[2:2] = [
             (f"{stage}/macro_f1", "macro F1", "{:.2%}"),
-            (f"{stage}/ece", "calibration error", "{:.4f}"),
         ]
         if f"{stage}/thresholds" in metrics:  # with one label a text it is the accuracy
             facts.insert(3, (f"{stage}/micro_f1", "micro F1", "{:.2%}"))
@@ -119,7 +120,7 @@ def table(metrics: Mapping[str, Any], stage: str) -> str:
 
 def _of_texts(metrics: Mapping[str, Any], stage: str) -> bool:
     """Say whether these are the scores of a classifier."""
-    return f"{stage}/ece" in metrics
+    return f"{stage}/micro_f1" in metrics
 
 
 def _examples(metrics: Mapping[str, Any], stage: str) -> list[str]:

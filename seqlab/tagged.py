@@ -10,6 +10,7 @@ from seqlab.batch import Batch
 from seqlab.confidence import Confidence
 from seqlab.errors import SeqlabError
 from seqlab.models.tagger import Tagger
+from seqlab.nn.crf import CRF
 from seqlab.sentence import Sentence, Sentences, places_of_words
 from seqlab.tags import OUTSIDE, Span, convert, spans_of, split_tag
 from seqlab.vocabulary import Vocabulary
@@ -197,6 +198,7 @@ class Tagging:
         self._model = model
         vocab = model.target_vocab
         self._sure = Confidence(vocab)
+        self._cooled: tuple[float, CRF] | None = None
         self._written = scheme if "none" in (scheme, vocab.written) else vocab.written
         self._rewritten = _rewritten(vocab) if self._written != scheme else None
 
@@ -216,12 +218,20 @@ class Tagging:
         decoded = self._model.decode(emissions, mask)
         if not confidence:
             return [self._tagged(*part) for part in zip(sentences, decoded, strict=True)]
-        crf, scheme = self._model.crf, self._model.target_vocab.scheme
+        temperature, scheme = self._model.temperature, self._model.target_vocab.scheme
+        crf, emissions = self._tempered(temperature), emissions / temperature
         found = [spans_of(tags, scheme, "conlleval") for tags in decoded]
         surely = self._sure.of_tokens(crf.marginals(emissions, mask)[mask], decoded)
         spans_surely = self._sure.of_spans(crf, emissions, mask, decoded, found)
         parts = zip(sentences, decoded, surely, found, spans_surely, strict=True)
         return [self._tagged(*part) for part in parts]
+
+    def _tempered(self, temperature: float) -> CRF:
+        """The distribution of confidences, made once."""
+        known = self._cooled
+        if known is None or known[0] != temperature:
+            known = self._cooled = (temperature, self._model.tempered(temperature))
+        return known[1]
 
     def of_nothing(self, sentence: Sentence, confidence: bool) -> Tagged:
         """Answer a sentence that has no token, which no model can read."""

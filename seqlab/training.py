@@ -17,10 +17,18 @@ import yaml
 
 from seqlab import report, runs
 from seqlab.bundle import check_classes, load_bundle, write_json
+from seqlab.calibration import (
+    calibration_of,
+    diagram_lines,
+    fit_temperature,
+    is_calibrated,
+    scored,
+)
 from seqlab.callbacks import LAST, RunKeeper
 from seqlab.configuration import SeqlabCLI, build, quiet
 from seqlab.errors import BundleError, SeqlabError, UsageError
 from seqlab.interrupts import find_checkpoint, interruptible, read_checkpoint, what_is_left
+from seqlab.models.tokens import TokenModel
 from seqlab.nn import kernels
 from seqlab.recipe import find_recipe
 from seqlab.zoo import model_folder
@@ -61,10 +69,42 @@ def fit(argv: Sequence[str]) -> int:
         with quiet(), interruptible(cli.trainer):
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         keeper.restore_best(cli.model)
+        _calibrate(cli, keeper)
         metrics = _final_metrics(cli, keeper)
         if cli.trainer.is_global_zero:
             _leave(folder, keeper, metrics, cli)
     return 0
+
+
+def _calibrate(cli: SeqlabCLI, keeper: RunKeeper) -> None:
+    """Fit the temperature of confidences on the validation split."""
+    model = cli.model
+    if not is_calibrated(model):
+        return
+    kept, whole = scored(model, cli.datamodule.val_dataloader())
+    if not whole:
+        _say(
+            "the temperature of confidences is fitted on the longest sentences of the validation "
+            "split, which are as many as fit into memory."
+        )
+    model.cool(fit_temperature(model, kept))
+    if cli.trainer.is_global_zero:
+        keeper.keep(model, keeper.facts)
+
+
+def _calibrated(cli: SeqlabCLI, stage: str) -> dict[str, Any]:
+    """Say how far confidences can be believed."""
+    model = cli.model
+    if not is_calibrated(model):
+        return {}
+    loader = cli.datamodule.val_dataloader if stage == "val" else cli.datamodule.test_dataloader
+    found = calibration_of(model, scored(model, loader())[0])
+    return {
+        f"{stage}/ece": found.error,
+        f"{stage}/ece_uncalibrated": found.before,
+        f"{stage}/reliability": found.bins,
+        f"{stage}/temperature": model.temperature,
+    }
 
 
 def _final_metrics(cli: SeqlabCLI, keeper: RunKeeper) -> dict[str, Any]:
@@ -101,7 +141,7 @@ def _scored(cli: SeqlabCLI, stage: str) -> dict[str, Any]:
     tokens = int(batches.dataset.encoded.offsets[-1])
     speed = {f"{stage}/tokens_per_second": round(tokens / seconds, 1)}
     scores: dict[str, Any] = cli.model.last_scores
-    return {**scores, **speed}
+    return {**scores, **speed, **_calibrated(cli, stage)}
 
 
 def _leave(folder: Path, keeper: RunKeeper, metrics: dict[str, Any], cli: SeqlabCLI) -> None:
@@ -157,11 +197,12 @@ def score(stage: str, argv: Sequence[str]) -> int:
         metrics = {**_facts(cli), **_scored(cli, stage), "model": str(folder)}
     metrics["split"] = "validation" if stage == "val" else "test"
     metrics["peak_memory_mb"] = report.peak_memory_mb()
-    print(
-        json.dumps(metrics, indent=2, ensure_ascii=False)
-        if as_json
-        else report.table(metrics, stage)
-    )
+    if as_json:
+        print(json.dumps(metrics, indent=2, ensure_ascii=False))
+        return 0
+    print(report.table(metrics, stage))
+    if f"{stage}/reliability" in metrics:
+        print("", *diagram_lines(metrics[f"{stage}/reliability"]), sep="\n")
     return 0
 
 
@@ -189,6 +230,8 @@ def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> 
         overrides = ["--model.embedder", json.dumps(trained.config["embedder"]), *overrides]
     cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
     cli.model.load_state_dict(trained.state_dict())
+    if isinstance(trained, TokenModel) and isinstance(cli.model, TokenModel):
+        cli.model.cool(trained.temperature)
     cli.datamodule.setup("test")
     return cli
 

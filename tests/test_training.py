@@ -130,6 +130,11 @@ def test_metrics_say_what_was_scored_and_how(fitted: Run) -> None:
         ),
         *(f"{s}/{k}" for s in ("val", "test") for k in ("precision", "recall", "macro_f1")),
         *(f"{s}/{k}" for s in ("val", "test") for k in ("per_type", "scorer", "tokens_per_second")),
+        *(
+            f"{s}/{k}"
+            for s in ("val", "test")
+            for k in ("ece", "ece_uncalibrated", "reliability", "temperature")
+        ),
         *("seed", "data", "versions", "hardware", "split", "monitor", "best_epoch", "epochs"),
         *("parameters", "train/seconds", "train/tokens_per_second", "peak_memory_mb"),
     }
@@ -139,6 +144,9 @@ def test_metrics_say_what_was_scored_and_how(fitted: Run) -> None:
     assert metrics["epochs"] == 3
     assert 0.05 < metrics["test/span_f1"] < 0.95
     assert "seqeval strict" in metrics["test/scorer"]
+    assert metrics["val/ece"] <= metrics["val/ece_uncalibrated"] + 0.05
+    bundle = read_json(fitted.folder / "bundle" / "config.json")
+    assert bundle["arguments"]["temperature"] == metrics["test/temperature"] != 1.0
     assert read_json(fitted.folder / "bundle" / "metrics.json") == metrics
 
 

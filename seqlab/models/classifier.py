@@ -146,7 +146,9 @@ class Classifier(TokenModel):
     def classify(self, batch: Batch) -> Classified:
         """Find how probable every label is for every text."""
         logits, attention = self.logits(batch)
-        probabilities = logits.sigmoid() if self.multi_label else logits.softmax(-1)
+        # Thresholds of several labels were tuned on what the model says by itself.
+        chances = (logits / self.temperature).softmax(-1)
+        probabilities = logits.sigmoid() if self.multi_label else chances
         return Classified(probabilities, None if attention is None else attention.float())
 
     def choose(self, probabilities: Tensor) -> list[list[str]]:

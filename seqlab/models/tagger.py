@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -69,6 +71,20 @@ class Tagger(TokenModel):
         self.monitor = "val/span_f1" if self.has_spans else "val/accuracy"
         self.scorers = make_scorers(target_vocab)
         self.labels = list(self._spans("val").labels) if self.has_spans else []
+
+    def tempered(self, temperature: float) -> CRF:
+        """Return the distribution whose scores, but for the emissions, are divided.
+
+        Args:
+            temperature: what they are divided by; emissions are to be divided by the same.
+        """
+        if temperature == 1.0:
+            return self.crf
+        crf = copy.deepcopy(self.crf)
+        with torch.no_grad():
+            for parameter in crf.parameters():
+                parameter.div_(temperature)
+        return crf
 
     def emissions(self, batch: Batch) -> Tensor:
         """Score every tag at every token.

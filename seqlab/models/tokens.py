@@ -76,6 +76,9 @@ class TokenModel(SequenceModel):
             encoder after it.
         encoder: another encoder, as ``{class_path: ..., init_args: {...}}``; it is called with the
             input size first and must be an :class:`seqlab.nn.encoders.Encoder`.
+        temperature: what scores are divided by before they become confidences; `seqlab fit` fits it
+            on the validation split in the end (see :mod:`seqlab.calibration`). No answer depends on
+            it.
         **options: see :class:`seqlab.models.base.SequenceModel`.
     """
 
@@ -111,6 +114,7 @@ class TokenModel(SequenceModel):
         initialisation: Initialisation = "orthogonal",
         embedder: dict[str, Any] | None = None,
         encoder: dict[str, Any] | None = None,
+        temperature: float = 1.0,
         **options: Any,
     ) -> None:
         arguments = own_arguments(locals())
@@ -123,7 +127,9 @@ class TokenModel(SequenceModel):
         if source_vocab.vectors is not None:
             arguments["embedding_size"] = source_vocab.vectors.shape[1]
         self._config = {**arguments, **self._config}
+        check_range("model.temperature", temperature, 1e-3)
         self.window = window
+        self.temperature = temperature
         self.embedder: WordEmbedder | None = None
         if embedder is None or embedder.get("words"):
             self.embedder = _make_embedder(source_vocab, arguments)
@@ -161,6 +167,10 @@ class TokenModel(SequenceModel):
     def _flush(self) -> None:
         if self.contextual is not None:
             self.contextual.flush()
+
+    def cool(self, temperature: float) -> None:
+        """Divide scores by another temperature from now on; bundles keep it."""
+        self.temperature = self._config["temperature"] = temperature
 
     def beginning(self, batch: Batch) -> str:
         """Return the first words of a batch, as the vocabulary holds them."""
