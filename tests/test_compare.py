@@ -34,12 +34,12 @@ def test_taggers_are_compared(
     assert main(["compare", str(runs / "ner"), *words]) == 0
     out = capsys.readouterr().out
     assert out.startswith("span F1, ")
-    assert "ner (2)" in out
+    assert "ner decoder=softmax" in out
     assert "tokens/s at 32" in out
     found = json.loads(data.read_text(encoding="utf-8"))
-    assert {row["name"] for row in found["rows"]} == {"ner", "ner (2)"}
+    assert {row["name"] for row in found["rows"]} == {"ner", "ner decoder=softmax"}
     by_name = {row["name"]: row for row in found["rows"]}
-    for name, numbers in (("ner", (1, 2)), ("ner (2)", (3,))):
+    for name, numbers in (("ner", (1, 2)), ("ner decoder=softmax", (3,))):
         for score, number in zip(by_name[name]["scores"], numbers, strict=True):
             metrics = json.loads((runs / f"ner/{number}/metrics.json").read_text(encoding="utf-8"))
             assert score == pytest.approx(100 * metrics["test/span_f1"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from seqlab.bundle import find_bundle
 from seqlab.errors import BundleError, UsageError
 from seqlab.recipe import find_recipe
 from seqlab.zoo import model_folder
+
+_SHOWN = 2  # settings in a name
 
 
 class Run(NamedTuple):
@@ -168,11 +170,29 @@ def _together(found: Sequence[Run]) -> list[System]:
     for run in found:
         key = json.dumps([run.name, run.settings], sort_keys=True, default=str)
         groups.setdefault(key, []).append(run)
-    named: dict[str, int] = {}
-    systems = []
+    firsts: dict[str, Run] = {}
+    systems: list[System] = []
     for group in groups.values():
-        name = group[0].name
-        named[name] = named.get(name, 0) + 1
-        label = name if named[name] == 1 else f"{name} ({named[name]})"
+        run = group[0]
+        label = run.name + _told_apart(run, firsts.setdefault(run.name, run))
+        if label in {system.name for system in systems}:
+            label += f" ({len(systems) + 1})"
         systems.append(System(label, sorted(group, key=lambda run: run.seed)))
     return systems
+
+
+def _told_apart(run: Run, first: Run) -> str:
+    """What a run's settings say that those of the first of its name do not."""
+    mine, others = (dict(_leaves(one.settings)) for one in (run, first))
+    said = [f"{key}={value}" for key, value in mine.items() if others.get(key) != value]
+    shown = ", ".join(said[:_SHOWN]) + (", ..." if len(said) > _SHOWN else "")
+    return f" {shown}" if said else ""
+
+
+def _leaves(settings: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All values that are no mappings, by the last part of their key."""
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            yield from _leaves(value, str(name))
+    else:
+        yield key, str(settings)

@@ -32,7 +32,7 @@ def test_runs_of_one_recipe_are_one_system(tmp_path: Path) -> None:
     other = run(ner, 11, seed=1, size=16)
     run(pos, 1)
     found = gather([str(ner), str(pos), str(other)])
-    assert [system.name for system in found] == ["ner", "ner (2)", "pos"]
+    assert [system.name for system in found] == ["ner", "ner hidden_size=16", "pos"]
     assert [one.seed for one in found[0].runs] == [1, 2, 3]
     assert len(found[1].runs) == 1
 
