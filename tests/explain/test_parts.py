@@ -165,6 +165,7 @@ def test_an_encoder_of_another_class_is_one_part_of_unknown_cost(make_tagger: Ma
 def test_a_model_of_another_class_is_refused(tagger: Tagger) -> None:
     class Other(nn.Module):
         embedder, encoder, config = tagger.embedder, tagger.encoder, tagger.config
+        contextual = None
 
     other: Any = Other()
     with pytest.raises(SeqlabError, match="what a Other costs is not known: give a tagger"):

@@ -377,8 +377,8 @@ TOY: dict[str, Any] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("backwards", [False, True], ids=["copy", "reverse"])
 def test_toy_tasks_are_learnt_to_the_last_letter(backwards: bool, tmp_path: Path) -> None:
-    path = toy(tmp_path / "toy", 9000, 8, backwards)
-    model = trained(path, tmp_path / "run", 10, schedule="cosine", **TOY)
+    path = toy(tmp_path / "toy", 12000, 8, backwards)
+    model = trained(path, tmp_path / "run", 14, schedule="cosine", **TOY)
     assert model.last_scores["test/bleu"] == pytest.approx(100.0)
     assert model.last_scores["test/ter"] == 0.0
 
