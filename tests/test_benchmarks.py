@@ -282,7 +282,7 @@ def test_recipes_of_real_corpora_are_left_out_by_name(
     assert recipes.chosen([]) == ["ner-bert", "ner", "sentiment-bert", "sentiment", "translate"]
     assert "left out, as SEQLAB_DATA is unset: chunk-conll2000, " in capsys.readouterr().err
     monkeypatch.setenv("SEQLAB_DATA", "/corpora")
-    assert len(recipes.chosen([])) == 12
+    assert len(recipes.chosen([])) == 15
     with pytest.raises(SystemExit, match="no recipe nre: there are chunk-conll2000, "):
         recipes.chosen(["nre"])
 
