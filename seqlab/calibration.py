@@ -53,11 +53,15 @@ class Calibration(NamedTuple):
         before: the same at a temperature of 1.
         bins: of the diagram: from 0 to 1 in tenths, each with ``count``, mean ``confidence`` and
             the share that is ``right``; both None in an empty one.
+        sure: ``(answer,)`` the confidences.
+        right: ``(answer,)`` bool.
     """
 
     error: float
     before: float
     bins: list[dict[str, Any]]
+    sure: Tensor
+    right: Tensor
 
 
 def is_calibrated(model: object) -> bool:
@@ -171,7 +175,11 @@ def calibration_of(model: Any, kept: Sequence[Scored]) -> Calibration:
     now, right = _confidences(model, kept, model.temperature)
     before, _ = _confidences(model, kept, 1.0)
     return Calibration(
-        calibration_error(now, right), calibration_error(before, right), _diagram(now, right)
+        calibration_error(now, right),
+        calibration_error(before, right),
+        _diagram(now, right),
+        now,
+        right,
     )
 
 

@@ -25,8 +25,8 @@ class Labelled:
         text: the text as given, or pretokenised words with a space between each two.
         tokens: its words.
         offsets: ``(start, end)`` characters of every token in ``text``, end exclusive.
-        label: the label, of several the most probable one; ``None`` where the model chooses none,
-            or where there is no word to read.
+        label: the label, of several the most probable one; ``None`` where the model chooses none
+            or is not sure enough, or where there is no word to read.
         labels: all labels that the model chooses, the most probable first; never more than one
             unless the model may give a text several.
         probabilities: for every label of the model its probability, 0 to 1, the most probable
@@ -92,13 +92,21 @@ class Labelling:
     def __init__(self, model: Classifier) -> None:
         self._model = model
         self._attends = has_attention(model)
+        self._ids = {label: number for number, label in enumerate(model.target_vocab.tokens)}
 
-    def of_batch(self, batch: Batch, sentences: Sentences, confidence: bool) -> list[Labelled]:
+    def of_batch(
+        self, batch: Batch, sentences: Sentences, confidence: bool, least: float = 0.0
+    ) -> list[Labelled]:
         """Classify a batch of texts; see :meth:`seqlab.tagged.Tagging.of_batch`."""
         found = self._model.classify(batch)
         chosen = self._model.choose(found.probabilities)  # probabilities: (batch, label)
         names = self._model.target_vocab.tokens
         chances: list[list[float]] | list[None] = [None] * len(chosen)
+        if least > 0.0:
+            chosen = [
+                [label for label in labels if row[self._ids[label]] >= least]
+                for labels, row in zip(chosen, found.probabilities.tolist(), strict=True)
+            ]
         if confidence:
             chances = found.probabilities.tolist()
         shares: list[list[float]] | list[None] = [None] * len(chosen)

@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeGuard, TypeVar, overload
 import numpy as np
 import torch
 
+from seqlab.abstention import Point, point_for, points
 from seqlab.batch import Batch, Forms, FormTable, Ints
 from seqlab.errors import SeqlabError
 from seqlab.labelled import Labelled, Labelling
@@ -42,9 +43,9 @@ class Task(Protocol[Result]):
     unit: str  # what one input is called
 
     def of_batch(
-        self, batch: Batch, sentences: Sequence[Sentence], confidence: bool
+        self, batch: Batch, sentences: Sequence[Sentence], confidence: bool, least: float = 0.0
     ) -> list[Result]:
-        """Answer a batch, whose sentences all have tokens."""
+        """Answer a batch, whose sentences all have tokens; less sure answers are withheld."""
 
     def of_nothing(self, sentence: Sentence, confidence: bool) -> Result:
         """Answer a sentence without tokens."""
@@ -63,12 +64,15 @@ class Pipeline(Generic[Result]):
         precision: ``exact`` (float32), or ``fast``: matrix products in bfloat16 (see
             :mod:`seqlab.nn.precision`); then a text's numbers may also depend a little on its
             batch.
+        min_confidence: answers that the model is less sure of are withheld: a span is left out, a
+            tag without spans is ``?``, and a text gets no label.
 
     Attributes:
         model: the model.
         device: the device it is on.
         confidence: as given; may be changed between calls.
         precision: likewise.
+        min_confidence: likewise; see :meth:`at_precision`.
 
     Raises:
         SeqlabError: the device is not there, the precision is unknown, or the tags are in a scheme
@@ -85,6 +89,7 @@ class Pipeline(Generic[Result]):
         tokens_per_batch: int = 4096,
         confidence: bool = True,
         precision: Precision = "exact",
+        min_confidence: float = 0.0,
     ) -> None: ...
 
     @overload
@@ -96,6 +101,7 @@ class Pipeline(Generic[Result]):
         tokens_per_batch: int = 4096,
         confidence: bool = True,
         precision: Precision = "exact",
+        min_confidence: float = 0.0,
     ) -> None: ...
 
     @overload
@@ -107,6 +113,7 @@ class Pipeline(Generic[Result]):
         tokens_per_batch: int = 4096,
         confidence: bool = True,
         precision: Precision = "exact",
+        min_confidence: float = 0.0,
     ) -> None: ...
 
     def __init__(
@@ -117,6 +124,7 @@ class Pipeline(Generic[Result]):
         tokens_per_batch: int = 4096,
         confidence: bool = True,
         precision: Precision = "exact",
+        min_confidence: float = 0.0,
     ) -> None:
         check_precision(precision, "precision")
         if tokens_per_batch < 1:
@@ -127,6 +135,7 @@ class Pipeline(Generic[Result]):
         self.tokens_per_batch = tokens_per_batch
         self.confidence = confidence
         self.precision: Precision = precision
+        self.min_confidence = min_confidence
         self._forms = FormTable(model.source_vocab, bound=_FORMS_KEPT)
         self._lock = threading.Lock()  # for the table of forms alone, never held in the model
 
@@ -164,6 +173,26 @@ class Pipeline(Generic[Result]):
                 f"{type(inputs).__name__}; for a stream of sentences use `stream`."
             )
         return self.tag([sentence_of(item, number) for number, item in enumerate(inputs, 1)])
+
+    def at_precision(self, precision: float) -> Point:
+        """Withhold so many answers from now on that of the others this share is right.
+
+        Where that begins was measured on the validation split that the model was trained with; on
+        other texts the share may be another.
+
+        Args:
+            precision: 0 to 1.
+
+        Returns:
+            what ``min_confidence`` is now, and the precision and the share of answers that were
+            kept on the validation split.
+
+        Raises:
+            UsageError: the model never was that precise, or that was not measured.
+        """
+        point = point_for(points(self.model.precision_curve), precision, "--target-precision")
+        self.min_confidence = point.confidence
+        return point
 
     def tag(self, inputs: Iterable[Sentence]) -> list[Result]:
         """Read sentences and return the results as a list; see :meth:`stream`."""
@@ -210,7 +239,7 @@ class Pipeline(Generic[Result]):
         if first < len(ranked):
             with using(self.precision, self.device):
                 for batch, some in self._batches(ranked[first:], lengths[first:]):
-                    found += self._task.of_batch(batch, some, self.confidence)
+                    found += self._task.of_batch(batch, some, self.confidence, self.min_confidence)
         results = dict(zip(order, found, strict=True))
         return [results[row] for row in range(len(chunk))]
 

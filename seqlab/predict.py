@@ -72,6 +72,7 @@ def _tag(pipeline: Pipeline[Any], options: Options) -> int:
     pipeline.precision = options.precision
     whole = _is_classifier(pipeline)
     written = _writer(pipeline, options)
+    _withhold(pipeline, options)
     reader = Reader(
         lambda items, first: pipeline.stream(items),
         options.columns,
@@ -91,6 +92,20 @@ def _tag(pipeline: Pipeline[Any], options: Options) -> int:
     for sentence in dirt.sentences():
         print(sentence, file=sys.stderr)
     return 0
+
+
+def _withhold(pipeline: Pipeline[Any], options: Options) -> None:
+    """Say below which confidence answers are withheld."""
+    if options.min_confidence is not None:
+        pipeline.min_confidence = options.min_confidence
+    if options.target_precision is not None:
+        point = pipeline.at_precision(options.target_precision)
+        print(
+            f"seqlab: answers with a confidence below {point.confidence:.4f} are withheld; on the "
+            f"validation split {point.kept:.1%} were kept, and {point.precision:.2%} of these "
+            "were right.",
+            file=sys.stderr,
+        )
 
 
 def _load(model: str, *, device: str, trust: bool) -> Pipeline[Any] | TranslationPipeline:

@@ -48,6 +48,8 @@ class Options:
         device: where the model runs.
         confidence: whether probabilities are wanted.
         precision: ``exact`` or ``fast``.
+        min_confidence: below which answers are withheld.
+        target_precision: the same, by the share of answers that is to be right.
         explain: whether the attention weight of every word is wanted.
         trust: whether the model may name classes of other packages.
         search: what is asked of a translator.
@@ -65,6 +67,8 @@ class Options:
     precision: Precision
     explain: bool
     trust: bool
+    min_confidence: float | None = None
+    target_precision: float | None = None
     search: SearchArguments = field(default_factory=SearchArguments)
 
 
@@ -126,6 +130,20 @@ def _parser() -> Parser:
     add("--device", default="auto", help="auto (default), cpu, or cuda")
     add("--no-confidence", action="store_true", help="leave probabilities out; a little faster")
     add(
+        "--min-confidence",
+        type=float,
+        metavar="P",
+        help="withhold what the model is less sure of, 0 to 1: spans are left out, tags without "
+        "spans are written ?, texts get no label",
+    )
+    add(
+        "--target-precision",
+        type=float,
+        metavar="P",
+        help="the same with the confidence above which this share of the answers, such as 0.95, "
+        "was right on the validation split of the training",
+    )
+    add(
         "--precision",
         choices=["exact", "fast"],
         default="exact",
@@ -170,6 +188,7 @@ def parse(argv: Sequence[str]) -> Options:
         )
     if given.lines and given.columns:
         raise UsageError("--lines reads raw text, which has no --columns: leave one of them out.")
+    _check_shares(given)
     output = None if given.output in (None, "-") else given.output
     if source not in (None, "-"):
         _check_files(source, output)
@@ -185,9 +204,24 @@ def parse(argv: Sequence[str]) -> Options:
         confidence=not given.no_confidence,
         precision=given.precision,
         explain=given.explain,
+        min_confidence=given.min_confidence,
+        target_precision=given.target_precision,
         trust=given.trust,
         search=_searched(given),
     )
+
+
+def _check_shares(given: Namespace) -> None:
+    if given.min_confidence is not None and given.target_precision is not None:
+        raise UsageError(
+            "--min-confidence and --target-precision both say which answers are withheld: leave "
+            "one of them out."
+        )
+    for name in ("min_confidence", "target_precision"):
+        value = getattr(given, name)
+        if value is not None and not 0.0 <= value <= 1.0:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is {value:g}: it must be from 0 to 1, as in `{flag} 0.95`.")
 
 
 def _searched(given: Namespace) -> SearchArguments:

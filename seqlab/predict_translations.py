@@ -101,6 +101,12 @@ def _check(options: Options) -> None:
             f"--explain shows the attention of a classifier, {model}: use --alignments, or `seqlab "
             "explain`."
         )
+    for flag, value in (
+        ("--min-confidence", options.min_confidence),
+        ("--target-precision", options.target_precision),
+    ):
+        if value is not None:
+            raise UsageError(f"{flag} withholds tags and labels, {model}: leave it out.")
     if not options.confidence:
         raise UsageError(
             f"--no-confidence leaves out the probabilities of tags and labels, {model}: leave it "

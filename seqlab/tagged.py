@@ -12,7 +12,7 @@ from seqlab.errors import SeqlabError
 from seqlab.models.tagger import Tagger
 from seqlab.nn.crf import CRF
 from seqlab.sentence import Sentence, Sentences, places_of_words
-from seqlab.tags import OUTSIDE, Span, convert, spans_of, split_tag
+from seqlab.tags import OUTSIDE, UNKNOWN, Span, convert, spans_of, split_tag
 from seqlab.vocabulary import Vocabulary
 
 _SCHEMES = ("bioes", "bilou", "iob2", "none")
@@ -112,7 +112,8 @@ class Tagged(_Lazy):
         confidences: for every token the probability of its tag, 0 to 1. Where the model tells
             single tokens and last tokens apart and the corpus does not, those are added up: the
             probability that the token begins, continues or is outside a span of this label.
-            ``None`` where no confidence was asked for.
+            ``None`` where no confidence was asked for. Of a tag that is withheld, ``?``, it is
+            the probability of the tag that would have stood there.
         has_spans: whether the tags mark spans.
     """
 
@@ -202,13 +203,16 @@ class Tagging:
         self._written = scheme if "none" in (scheme, vocab.written) else vocab.written
         self._rewritten = _rewritten(vocab) if self._written != scheme else None
 
-    def of_batch(self, batch: Batch, sentences: Sentences, confidence: bool) -> list[Tagged]:
+    def of_batch(
+        self, batch: Batch, sentences: Sentences, confidence: bool, least: float = 0.0
+    ) -> list[Tagged]:
         """Tag a batch.
 
         Args:
             batch: the sentences, on the device of the model.
             sentences: the same as given, none without a token.
             confidence: whether probabilities are wanted.
+            least: spans, or tags where there are none, that are less sure are withheld.
 
         Returns:
             one result a sentence.
@@ -216,13 +220,24 @@ class Tagging:
         mask = batch.mask  # (batch, time)
         emissions = self._model.emissions(batch)  # (batch, time, tag)
         decoded = self._model.decode(emissions, mask)
-        if not confidence:
+        if not confidence and least <= 0.0:
             return [self._tagged(*part) for part in zip(sentences, decoded, strict=True)]
         temperature, scheme = self._model.temperature, self._model.target_vocab.scheme
         crf, emissions = self._tempered(temperature), emissions / temperature
         found = [spans_of(tags, scheme, "conlleval") for tags in decoded]
-        surely = self._sure.of_tokens(crf.marginals(emissions, mask)[mask], decoded)
         spans_surely = self._sure.of_spans(crf, emissions, mask, decoded, found)
+        if least > 0.0 and self._model.has_spans:
+            rows = zip(decoded, found, spans_surely, strict=True)
+            withheld = [_without_unsure(*row, least) for row in rows]
+            decoded, found, spans_surely = (list(column) for column in zip(*withheld, strict=True))
+        surely = self._sure.of_tokens(crf.marginals(emissions, mask)[mask], decoded)
+        if least > 0.0 and not self._model.has_spans:
+            decoded = [
+                [tag if chance >= least else UNKNOWN for tag, chance in zip(*row, strict=True)]
+                for row in zip(decoded, surely, strict=True)
+            ]
+        if not confidence:
+            return [self._tagged(*part) for part in zip(sentences, decoded, strict=True)]
         parts = zip(sentences, decoded, surely, found, spans_surely, strict=True)
         return [self._tagged(*part) for part in parts]
 
@@ -260,6 +275,19 @@ class Tagging:
             tuple(sentence.tokens), tuple(tags), self._written, text, offsets, found, spans_surely
         )
         return Tagged._later(source, tags, surely, self._model.has_spans)
+
+
+def _without_unsure(
+    tags: Sequence[str], found: Sequence[Span], chances: Sequence[float], least: float
+) -> tuple[list[str], list[Span], list[float]]:
+    """Leave spans out that are less sure: tags, spans and their probabilities."""
+    kept, tags = [], list(tags)
+    for span, chance in zip(found, chances, strict=True):
+        if chance >= least:
+            kept.append((span, chance))
+        else:
+            tags[span.start : span.end] = [OUTSIDE] * (span.end - span.start)
+    return tags, [span for span, _ in kept], [chance for _, chance in kept]
 
 
 def _rewritten(vocab: Vocabulary) -> dict[str, str] | None:

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from seqlab import report, runs
+from seqlab.abstention import curve_of, points, wished, wished_lines
 from seqlab.bundle import check_classes, load_bundle, write_json
 from seqlab.calibration import (
     calibration_of,
@@ -88,6 +89,8 @@ def _calibrate(cli: SeqlabCLI, keeper: RunKeeper) -> None:
             "split, which are as many as fit into memory."
         )
     model.cool(fit_temperature(model, kept))
+    found = calibration_of(model, kept)
+    model.measure([list(point) for point in curve_of(found.sure, found.right)])
     if cli.trainer.is_global_zero:
         keeper.keep(model, keeper.facts)
 
@@ -104,6 +107,7 @@ def _calibrated(cli: SeqlabCLI, stage: str) -> dict[str, Any]:
         f"{stage}/ece_uncalibrated": found.before,
         f"{stage}/reliability": found.bins,
         f"{stage}/temperature": model.temperature,
+        f"{stage}/abstention": wished(points(model.precision_curve), found.sure, found.right),
     }
 
 
@@ -203,6 +207,8 @@ def score(stage: str, argv: Sequence[str]) -> int:
     print(report.table(metrics, stage))
     if f"{stage}/reliability" in metrics:
         print("", *diagram_lines(metrics[f"{stage}/reliability"]), sep="\n")
+        if lines := wished_lines(metrics[f"{stage}/abstention"]):
+            print("", *lines, sep="\n")
     return 0
 
 
@@ -232,6 +238,7 @@ def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> 
     cli.model.load_state_dict(trained.state_dict())
     if isinstance(trained, TokenModel) and isinstance(cli.model, TokenModel):
         cli.model.cool(trained.temperature)
+        cli.model.measure(trained.precision_curve)
     cli.datamodule.setup("test")
     return cli
 

@@ -31,8 +31,8 @@ FLOORS = {
             "batch embedding_cache label_metrics metrics nn pairs schemes significance "
             "subword_training subwords tags translation_metrics vocabulary word_pieces words",
             "data models",
-            "bundle calibration callbacks confidence invariance labelled output pipeline report "
-            "sentence tagged translated translation_pipeline wishes",
+            "abstention bundle calibration callbacks cascade confidence invariance labelled output "
+            "pipeline report sentence tagged translated translation_pipeline wishes",
             "compare configuration explain interrupts lint package predict predict_options "
             "predict_translations printing progress reading recipe_check search_arguments serve "
             "training zoo",

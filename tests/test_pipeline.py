@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from seqlab.batch import FormTable
-from seqlab.errors import DataError, SeqlabError
+from seqlab.errors import DataError, SeqlabError, UsageError
 from seqlab.models.base import SequenceModel
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import DecoderName, Tagger
@@ -612,3 +612,63 @@ def test_other_models_have_no_pipeline() -> None:
     assert not is_served(other)
     with pytest.raises(TypeError, match=r"serves a Tagger or a Classifier, and this is a Sequence"):
         Pipeline(other, device="cpu")
+
+
+@pytest.mark.parametrize("scheme", ["bioes", "iob2"])
+def test_spans_that_are_less_sure_are_left_out(scheme: str) -> None:
+    tags = BIOES if scheme == "bioes" else [t for t in BIOES if t[0] in "OBI"]
+    model = tagger(tags, scheme)
+    inputs = sentences(40)
+    every = Pipeline(model)(inputs)
+    sure = sorted(span.confidence for x in every for span in x.spans if span.confidence is not None)
+    least = sure[len(sure) // 2]
+    kept = Pipeline(model, min_confidence=least)(inputs)
+    for whole, some in zip(every, kept, strict=True):
+        wanted = [s for s in whole.spans if s.confidence is not None and s.confidence >= least]
+        assert [(s.label, s.first_token, s.last_token) for s in some.spans] == [
+            (s.label, s.first_token, s.last_token) for s in wanted
+        ]
+        inside = {i for s in wanted for i in range(s.first_token, s.last_token + 1)}
+        for position, tag in enumerate(some.tags):
+            assert tag == (whole.tags[position] if position in inside else "O")
+    assert any(len(x.spans) < len(y.spans) for x, y in zip(kept, every, strict=True))
+    silent = Pipeline(model, min_confidence=least, confidence=False)(inputs)
+    assert [x.tags for x in silent] == [x.tags for x in kept]
+
+
+def test_tags_that_are_less_sure_are_unknown() -> None:
+    model = tagger(["NOUN", "VERB", "X"], "none", "none")
+    inputs = sentences(40)
+    every = Pipeline(model)(inputs)
+    sure = sorted(c for x in every for c in x.confidences or ())
+    least = sure[len(sure) // 2]
+    kept = Pipeline(model, min_confidence=least)(inputs)
+    for whole, some in zip(every, kept, strict=True):
+        assert some.confidences == whole.confidences
+        pairs = zip(whole.tags, whole.confidences or (), strict=True)
+        assert some.tags == [tag if sure >= least else "?" for tag, sure in pairs]
+
+
+def test_texts_that_are_less_sure_get_no_label() -> None:
+    model = classifier()
+    inputs = sentences(40)
+    every = Pipeline(model)(inputs)
+    sure = sorted(max((x.probabilities or {"": 0.0}).values()) for x in every)
+    least = sure[len(sure) // 2]
+    kept = Pipeline(model, min_confidence=least)(inputs)
+    assert {len(x.labels) for x in kept} == {0, 1}
+    for whole, some in zip(every, kept, strict=True):
+        assert some.probabilities == whole.probabilities
+        sure_enough = max((whole.probabilities or {"": 0.0}).values()) >= least
+        assert some.label == (whole.label if sure_enough else None)
+
+
+def test_a_wished_precision_is_looked_up_in_the_curve_of_the_model() -> None:
+    model = tagger()
+    pipeline = Pipeline(model)
+    with pytest.raises(UsageError, match="does not know how right"):
+        pipeline.at_precision(0.9)
+    model.measure([[0.7, 0.95, 0.5, 50], [0.4, 0.91, 0.8, 80], [0.1, 0.5, 1.0, 100]])
+    assert pipeline.at_precision(0.9).kept == 0.8
+    assert pipeline.min_confidence == 0.4
+    assert model.config["precision_curve"][0] == [0.7, 0.95, 0.5, 50]

@@ -79,6 +79,8 @@ class TokenModel(SequenceModel):
         temperature: what scores are divided by before they become confidences; `seqlab fit` fits it
             on the validation split in the end (see :mod:`seqlab.calibration`). No answer depends on
             it.
+        precision_curve: how right answers are by how sure they are: the fields of
+            :class:`seqlab.abstention.Point` of each point. `seqlab fit` measures it there too.
         **options: see :class:`seqlab.models.base.SequenceModel`.
     """
 
@@ -115,6 +117,7 @@ class TokenModel(SequenceModel):
         embedder: dict[str, Any] | None = None,
         encoder: dict[str, Any] | None = None,
         temperature: float = 1.0,
+        precision_curve: list[list[float]] | None = None,
         **options: Any,
     ) -> None:
         arguments = own_arguments(locals())
@@ -130,6 +133,7 @@ class TokenModel(SequenceModel):
         check_range("model.temperature", temperature, 1e-3)
         self.window = window
         self.temperature = temperature
+        self.precision_curve = precision_curve or []
         self.embedder: WordEmbedder | None = None
         if embedder is None or embedder.get("words"):
             self.embedder = _make_embedder(source_vocab, arguments)
@@ -171,6 +175,10 @@ class TokenModel(SequenceModel):
     def cool(self, temperature: float) -> None:
         """Divide scores by another temperature from now on; bundles keep it."""
         self.temperature = self._config["temperature"] = temperature
+
+    def measure(self, precision_curve: list[list[float]]) -> None:
+        """Keep how right answers are by how sure they are; bundles keep it too."""
+        self.precision_curve = self._config["precision_curve"] = precision_curve
 
     def beginning(self, batch: Batch) -> str:
         """Return the first words of a batch, as the vocabulary holds them."""
