@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from seqlab.errors import UsageError, check_range
+from seqlab.errors import UsageError
 
 POINTS = 100  # of a curve, at most
 FEWEST = 20  # answers of a point: the share of fewer that is right says little
@@ -84,10 +84,11 @@ def point_for(curve: Sequence[Point], precision: float, name: str) -> Point:
         name: what the wish is called, for messages.
 
     Raises:
-        UsageError: there is no curve, or it never reaches that precision.
-        RecipeError: the wish is no number from 0 to 1.
+        UsageError: there is no curve, it never reaches that precision, or the wish is no number
+            from 0 to 1.
     """
-    check_range(name, precision, 0.0, 1.0)
+    if not 0.0 <= precision <= 1.0:
+        raise UsageError(f"{name} is {precision:g}: it must be from 0 to 1, such as 0.95.")
     if not curve:
         raise UsageError(
             f"{name}: this model does not know how right its confidences are (its validation split "

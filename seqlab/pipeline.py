@@ -9,6 +9,7 @@ text gets never depends on what else was in its batch. What is done with a batch
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeGuard, TypeVar, overload
@@ -51,7 +52,54 @@ class Task(Protocol[Result]):
         """Answer a sentence without tokens."""
 
 
-class Pipeline(Generic[Result]):
+class Served(ABC, Generic[Result]):
+    """What is called on texts, and answers each of them."""
+
+    @overload
+    def __call__(self, inputs: str) -> Result: ...
+
+    @overload
+    def __call__(self, inputs: list[str] | tuple[str, ...] | list[list[str]]) -> list[Result]: ...
+
+    def __call__(
+        self, inputs: str | list[str] | tuple[str, ...] | list[list[str]]
+    ) -> Result | list[Result]:
+        """Read one text, several texts, or several sentences that are already cut into words.
+
+        A flat list of strings is always several texts: one sentence of known words is given as
+        ``pipeline([["It", "rains", "."]])``.
+
+        Args:
+            inputs: a text; a list of texts; or a list of lists of words.
+
+        Returns:
+            one result for a text, a list of as many results for a list: :class:`Tagged` from a
+            tagger, :class:`Labelled` from a classifier.
+
+        Raises:
+            TypeError: something else was given.
+            SeqlabError: the model needs columns beside the words (see :meth:`stream`), or a word is
+                empty.
+        """
+        if isinstance(inputs, str):
+            return self.tag([Sentence.of(inputs)])[0]
+        if not isinstance(inputs, list | tuple):
+            raise TypeError(
+                f"a pipeline takes a text, a list of texts or a list of lists of words, not "
+                f"{type(inputs).__name__}; for a stream of sentences use `stream`."
+            )
+        return self.tag([sentence_of(item, number) for number, item in enumerate(inputs, 1)])
+
+    def tag(self, inputs: Iterable[Sentence]) -> list[Result]:
+        """Read sentences and return the results as a list; see :meth:`stream`."""
+        return list(self.stream(inputs))
+
+    @abstractmethod
+    def stream(self, inputs: Iterable[Sentence]) -> Iterator[Result]:
+        """Read any number of sentences in constant memory."""
+
+
+class Pipeline(Served[Result]):
     """A model ready to read text. Several threads may use one pipeline at once.
 
     Args:
@@ -139,41 +187,6 @@ class Pipeline(Generic[Result]):
         self._forms = FormTable(model.source_vocab, bound=_FORMS_KEPT)
         self._lock = threading.Lock()  # for the table of forms alone, never held in the model
 
-    @overload
-    def __call__(self, inputs: str) -> Result: ...
-
-    @overload
-    def __call__(self, inputs: list[str] | tuple[str, ...] | list[list[str]]) -> list[Result]: ...
-
-    def __call__(
-        self, inputs: str | list[str] | tuple[str, ...] | list[list[str]]
-    ) -> Result | list[Result]:
-        """Read one text, several texts, or several sentences that are already cut into words.
-
-        A flat list of strings is always several texts: one sentence of known words is given as
-        ``pipeline([["It", "rains", "."]])``.
-
-        Args:
-            inputs: a text; a list of texts; or a list of lists of words.
-
-        Returns:
-            one result for a text, a list of as many results for a list: :class:`Tagged` from a
-            tagger, :class:`Labelled` from a classifier.
-
-        Raises:
-            TypeError: something else was given.
-            SeqlabError: the model needs columns beside the words (see :meth:`stream`), or a word is
-                empty.
-        """
-        if isinstance(inputs, str):
-            return self.tag([Sentence.of(inputs)])[0]
-        if not isinstance(inputs, list | tuple):
-            raise TypeError(
-                f"a pipeline takes a text, a list of texts or a list of lists of words, not "
-                f"{type(inputs).__name__}; for a stream of sentences use `stream`."
-            )
-        return self.tag([sentence_of(item, number) for number, item in enumerate(inputs, 1)])
-
     def at_precision(self, precision: float) -> Point:
         """Withhold so many answers from now on that of the others this share is right.
 
@@ -194,10 +207,6 @@ class Pipeline(Generic[Result]):
         self.min_confidence = point.confidence
         return point
 
-    def tag(self, inputs: Iterable[Sentence]) -> list[Result]:
-        """Read sentences and return the results as a list; see :meth:`stream`."""
-        return list(self.stream(inputs))
-
     def stream(self, inputs: Iterable[Sentence]) -> Iterator[Result]:
         """Read any number of sentences in constant memory.
 
@@ -211,10 +220,11 @@ class Pipeline(Generic[Result]):
             SeqlabError: a sentence lacks a column that the model needs, or a word is empty.
             TypeError: an input is no :class:`Sentence`, or a word no string.
         """
-        for chunk in self._chunks(inputs):
+        for chunk in self.chunks(inputs):
             yield from self._answers(chunk)
 
-    def _chunks(self, inputs: Iterable[Sentence]) -> Iterator[list[Sentence]]:
+    def chunks(self, inputs: Iterable[Sentence]) -> Iterator[list[Sentence]]:
+        """Check sentences, and give as many at a time as are read ahead."""
         features = list(self.model.source_vocab.features)
         chunk: list[Sentence] = []
         room = budget = _BATCHES_AHEAD * self.tokens_per_batch

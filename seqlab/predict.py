@@ -22,7 +22,7 @@ from seqlab.reading import Reader
 
 if TYPE_CHECKING:
     from seqlab.labelled import Labelled
-    from seqlab.pipeline import Pipeline
+    from seqlab.pipeline import Pipeline, Served
     from seqlab.translation_pipeline import TranslationPipeline
 
 __all__ = ["Load", "Options", "parse", "run"]
@@ -57,24 +57,32 @@ def run(argv: Sequence[str], load: Load | None = None) -> int:
         options.search.wishes()  # contradictions are told before anything is loaded
     load = load or partial(_load, trust=options.trust)
     pipeline = load(options.model, device=options.device)
+    if options.cascade is not None:
+        from seqlab.predict_cascade import cascade_of, told
+
+        cascade = cascade_of(pipeline, load(options.cascade, device=options.device), options)
+        _tag(cascade.small, cascade, options)
+        told(cascade)
+        return 0
     from seqlab.translation_pipeline import TranslationPipeline
 
     if isinstance(pipeline, TranslationPipeline):
         from seqlab.predict_translations import run as translate
 
         return translate(pipeline, options, load)
-    return _tag(pipeline, options)
+    _withhold(pipeline, options)
+    _tag(pipeline, pipeline, options)
+    return 0
 
 
-def _tag(pipeline: Pipeline[Any], options: Options) -> int:
-    """Tag or classify what is given."""
+def _tag(pipeline: Pipeline[Any], served: Served[Any], options: Options) -> None:
+    """Tag or classify what is given, by a pipeline or by what begins with one."""
     pipeline.confidence = options.confidence
     pipeline.precision = options.precision
     whole = _is_classifier(pipeline)
     written = _writer(pipeline, options)
-    _withhold(pipeline, options)
     reader = Reader(
-        lambda items, first: pipeline.stream(items),
+        lambda items, first: served.stream(items),
         options.columns,
         options.lines,
         dirt := Dirt(),
@@ -91,7 +99,6 @@ def _tag(pipeline: Pipeline[Any], options: Options) -> int:
             write(written(result, number))
     for sentence in dirt.sentences():
         print(sentence, file=sys.stderr)
-    return 0
 
 
 def _withhold(pipeline: Pipeline[Any], options: Options) -> None:

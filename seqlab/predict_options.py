@@ -38,7 +38,7 @@ class Options:
     """What the command line asks for.
 
     Args:
-        model: run folder, bundle or name.
+        model: run folder, bundle or name; of a cascade the small one.
         texts: given as arguments.
         input: a file; ``-`` for standard input; ``None`` where texts are given.
         output: a file, or ``None`` for standard output.
@@ -49,6 +49,8 @@ class Options:
         confidence: whether probabilities are wanted.
         precision: ``exact`` or ``fast``.
         min_confidence: below which answers are withheld.
+        cascade: the large model of a cascade.
+        threshold: of a cascade; None finds it on the validation split.
         target_precision: the same, by the share of answers that is to be right.
         explain: whether the attention weight of every word is wanted.
         trust: whether the model may name classes of other packages.
@@ -69,6 +71,8 @@ class Options:
     trust: bool
     min_confidence: float | None = None
     target_precision: float | None = None
+    cascade: str | None = None
+    threshold: float | None = None
     search: SearchArguments = field(default_factory=SearchArguments)
 
 
@@ -144,6 +148,20 @@ def _parser() -> Parser:
         "was right on the validation split of the training",
     )
     add(
+        "--cascade",
+        metavar="SMALL,LARGE",
+        help="in place of MODEL two of them: the small one answers where it is sure, and the large "
+        "one elsewhere",
+    )
+    add(
+        "--threshold",
+        metavar="P",
+        default="auto",
+        help="of --cascade: how sure the small one must be, 0 to 1; auto (default) tries "
+        "thresholds on the validation split of their training and takes the cheapest that scores "
+        "no less than the better of the two alone",
+    )
+    add(
         "--precision",
         choices=["exact", "fast"],
         default="exact",
@@ -173,6 +191,8 @@ def parse(argv: Sequence[str]) -> Options:
     end = argv.index("--") if "--" in argv else len(argv)  # of the options
     given = _parser().parse_intermixed_args(argv[:end])
     words = given.words + argv[end + 1 :]
+    if given.cascade is not None:
+        words = [given.cascade, *words]
     if not words:
         raise UsageError("no MODEL is given: name a run folder or a bundle.")
     model, *texts = words
@@ -189,6 +209,7 @@ def parse(argv: Sequence[str]) -> Options:
     if given.lines and given.columns:
         raise UsageError("--lines reads raw text, which has no --columns: leave one of them out.")
     _check_shares(given)
+    model, large = _models(given, model)
     output = None if given.output in (None, "-") else given.output
     if source not in (None, "-"):
         _check_files(source, output)
@@ -206,6 +227,8 @@ def parse(argv: Sequence[str]) -> Options:
         explain=given.explain,
         min_confidence=given.min_confidence,
         target_precision=given.target_precision,
+        cascade=large,
+        threshold=None if given.threshold == "auto" else float(given.threshold),
         trust=given.trust,
         search=_searched(given),
     )
@@ -222,6 +245,38 @@ def _check_shares(given: Namespace) -> None:
         if value is not None and not 0.0 <= value <= 1.0:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} is {value:g}: it must be from 0 to 1, as in `{flag} 0.95`.")
+
+
+def _models(given: Namespace, model: str) -> tuple[str, str | None]:
+    """Tell the models of a cascade apart, and check what goes with one."""
+    if given.cascade is None:
+        if given.threshold != "auto":
+            raise UsageError("--threshold goes with --cascade: for one model there is none.")
+        return model, None
+    small, comma, large = (part.strip() for part in given.cascade.partition(","))
+    if not (small and comma and large) or "," in large:
+        raise UsageError(
+            f"--cascade {given.cascade}: write two models with a comma between, the small one "
+            "first, as in `--cascade runs/ner/latest,runs/ner-bert/latest`."
+        )
+    if given.no_confidence:
+        raise UsageError(
+            "--no-confidence: a cascade goes by the confidences of its small model: leave it out."
+        )
+    if given.target_precision is not None:
+        raise UsageError(
+            "--target-precision is about one model, and a cascade has two: use --min-confidence."
+        )
+    if given.threshold != "auto":
+        try:
+            known = float(given.threshold) >= 0.0
+        except ValueError:
+            known = False
+        if not known:
+            raise UsageError(
+                f"--threshold is {given.threshold!r}: write auto, or a number from 0 to 1."
+            )
+    return small, large
 
 
 def _searched(given: Namespace) -> SearchArguments:

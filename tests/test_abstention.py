@@ -7,9 +7,17 @@ import math
 import pytest
 import torch
 
-from seqlab.abstention import FEWEST, POINTS, Point, curve_of, point_for, points, wished
-from seqlab.abstention import wished_lines
-from seqlab.errors import RecipeError, UsageError
+from seqlab.abstention import (
+    FEWEST,
+    POINTS,
+    Point,
+    curve_of,
+    point_for,
+    points,
+    wished,
+    wished_lines,
+)
+from seqlab.errors import UsageError
 
 
 def calibrated(count: int = 5000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +65,7 @@ def test_what_is_never_reached_is_told_with_what_is() -> None:
     curve = [Point(0.9, 0.8, 0.5, 50), Point(0.1, 0.6, 1.0, 100)]
     with pytest.raises(UsageError, match=r"--target-precision is 0.95, .* 0.8000 at most"):
         point_for(curve, 0.95, "--target-precision")
-    with pytest.raises(RecipeError, match="precision"):
+    with pytest.raises(UsageError, match="precision is nan: it must be from 0 to 1"):
         point_for(curve, math.nan, "precision")
 
 

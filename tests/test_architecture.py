@@ -33,9 +33,9 @@ FLOORS = {
             "data models",
             "abstention bundle calibration callbacks cascade confidence invariance labelled output "
             "pipeline report sentence tagged translated translation_pipeline wishes",
-            "compare configuration explain interrupts lint package predict predict_options "
-            "predict_translations printing progress reading recipe_check search_arguments serve "
-            "training zoo",
+            "compare configuration explain interrupts lint package predict predict_cascade "
+            "predict_options predict_translations printing progress reading recipe_check routing "
+            "search_arguments serve training zoo",
             "__main__",
         ]
     )
