@@ -27,7 +27,10 @@ from recipes import commit, write_between
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "bert"
 PAGE = ROOT / "docs" / "bert.md"
+SURE = ROOT / "docs" / "confidence.md"
 BEGIN, END = "<!-- scores: written by benchmarks/bert.py table -->", "<!-- end of scores -->"
+CALIBRATION = "<!-- calibration: written by benchmarks/bert.py table -->"
+CALIBRATION_END = "<!-- end of calibration -->"
 CASCADES = "<!-- cascades: written by benchmarks/bert.py table -->"
 CASCADES_END = "<!-- end of cascades -->"
 # Of each corpus: its folder, the recipe of an LSTM, that of BERT, and epochs of fine-tuning.
@@ -86,7 +89,7 @@ def home_of(runs: Path, corpus: str, way: str) -> Path:
 def finished(runs: Path, corpus: str, way: str) -> dict[int, Path]:
     """The runs that are there, by seed."""
     found = {}
-    for file in sorted(home_of(runs, corpus, way).glob("*/metrics.json")):
+    for file in sorted(home_of(runs, corpus, way).glob("[0-9]*/metrics.json")):
         metrics = json.loads(file.read_text(encoding="utf-8"))
         found[int(metrics["seed"])] = file.parent
     return found
@@ -159,7 +162,7 @@ def cascade(args: argparse.Namespace) -> None:
     from seqlab.training import restored
 
     for corpus in args.corpora:
-        both = [finished(args.runs, corpus, way) for way in (args.small, LARGE)]
+        both = [finished(args.runs, corpus, way) for way in (args.small, args.large)]
         rows: list[dict[str, Any]] = []
         for seed in sorted(set(both[0]) & set(both[1])):
             small, large = (seqlab.load(runs[seed], device="cpu") for runs in both)
@@ -172,7 +175,10 @@ def cascade(args: argparse.Namespace) -> None:
                 route = routing.route_of(test, threshold)
                 rows.append({"seed": seed, "route": name, **route._asdict()})
                 print(f"{corpus}, seed {seed}, {name}: {route}", flush=True)
-        keep(args.results / f"cascade-{corpus}.json", {"small": args.small, "rows": rows})
+        keep(
+            args.results / f"cascade-{corpus}.json",
+            {"small": args.small, "large": args.large, "rows": rows},
+        )
 
 
 def scores_table(results: Path) -> str:
@@ -186,7 +192,7 @@ def scores_table(results: Path) -> str:
         lines += [
             f"**{title}**: {found['scorer']} on test, {found['sentences']:,} sentences.",
             "",
-            "| system | mean ± sd | seeds | against bilstm (95 %), p | trained parameters, MB "
+            "| system | mean ± sd | seeds | against bilstm (95 %), p | parameters, MB "
             "| training s | tokens/s at 1, at 32 | error of confidences, before → after |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
@@ -212,10 +218,7 @@ def score_line(found: dict[str, Any], row: dict[str, Any], pairs: dict[Any, Any]
         f"{price['parameters']:,}, {price['bundle_mb']:.0f}",
         f"{price['training_seconds']:,.0f}",
         ", ".join(f"{speeds[n]:,.0f}" for n in sorted(speeds, key=int)),
-        " → ".join(
-            f"{100 * statistics.mean(one[key] for one in sure):.1f}"
-            for key in ("test/ece_uncalibrated", "test/ece")
-        ),
+        both(sure, "test"),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -229,6 +232,31 @@ def against(name: str, pairs: dict[Any, Any]) -> str:
             p = "< 0.001" if pair["p"] < 0.001 else f"{pair['p']:.3f}"
             return f"{sign * pair['difference']:+.2f} ({low:+.2f} to {high:+.2f}), {p}"
     return ""
+
+
+def calibration_table(results: Path) -> str:
+    lines = [
+        "| corpus | system | validation: before → after | test: before → after | temperature "
+        "| runs |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for corpus, title in TITLES.items():
+        file = results / f"{corpus}.json"
+        if not file.is_file():
+            continue
+        found = json.loads(file.read_text(encoding="utf-8"))["confidence"]
+        for way, runs in found.items():
+            cells = [title, way]
+            cells += [both(runs, split) for split in ("val", "test")]
+            cells += [f"{statistics.mean(r['test/temperature'] for r in runs):.2f}", str(len(runs))]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def both(runs: list[dict[str, float]], split: str) -> str:
+    """The calibration error of a split without the temperature and with it, in percent."""
+    keys = (f"{split}/ece_uncalibrated", f"{split}/ece")
+    return " → ".join(f"{100 * statistics.mean(run[key] for run in runs):.1f}" for key in keys)
 
 
 def cascades_table(results: Path) -> str:
@@ -259,10 +287,14 @@ def cascades_table(results: Path) -> str:
 
 def table(args: argparse.Namespace) -> int:
     script = "benchmarks/bert.py"
-    made = [(BEGIN, END, scores_table), (CASCADES, CASCADES_END, cascades_table)]
+    made = [
+        (BEGIN, END, scores_table, PAGE),
+        (CALIBRATION, CALIBRATION_END, calibration_table, SURE),
+        (CASCADES, CASCADES_END, cascades_table, SURE),
+    ]
     codes = [
-        write_between(begin, end, make(args.results), script, args.check, PAGE)
-        for begin, end, make in made
+        write_between(begin, end, make(args.results), script, args.check, page)
+        for begin, end, make, page in made
     ]
     return max(codes)
 
@@ -283,6 +315,7 @@ def main() -> int:
             sub.add_argument("--rounds", type=int, default=10_000)
         if name == "cascade":
             sub.add_argument("--small", default=LSTM, choices=list(WAYS))
+            sub.add_argument("--large", default=LARGE, choices=list(WAYS))
         if name == "table":
             sub.add_argument("--check", action="store_true")
     args = parser.parse_args()

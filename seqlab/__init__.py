@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from seqlab.cascade import Cascade
     from seqlab.data.classification import ClassificationData
     from seqlab.data.tagging import TaggingData
     from seqlab.data.translation import TranslationData
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CRF",
+    "Cascade",
     "ClassificationData",
     "Classifier",
     "Pipeline",
@@ -38,6 +40,7 @@ __all__ = [
 
 _HOMES = {
     "CRF": "seqlab.nn.crf",
+    "Cascade": "seqlab.cascade",
     "ClassificationData": "seqlab.data.classification",
     "Classifier": "seqlab.models.classifier",
     "Pipeline": "seqlab.pipeline",

@@ -91,9 +91,9 @@ def point_for(curve: Sequence[Point], precision: float, name: str) -> Point:
         raise UsageError(f"{name} is {precision:g}: it must be from 0 to 1, such as 0.95.")
     if not curve:
         raise UsageError(
-            f"{name}: this model does not know how right its confidences are (its validation split "
-            f"was too small, or it may give a text several labels, or it was trained by an older "
-            "seqlab): give --min-confidence, or train it again."
+            f"{name}: this model does not know how right its confidences are: it found fewer than "
+            f"{FEWEST} answers in its validation split, may give a text several labels, or was "
+            "trained by an older seqlab; give --min-confidence."
         )
     found = max(
         (point for point in curve if point.precision >= precision),

@@ -251,6 +251,8 @@ def diagram_lines(bins: Sequence[dict[str, Any]]) -> list[str]:
     Args:
         bins: of a :class:`Calibration`.
     """
+    if not any(one["count"] for one in bins):
+        return []
     lines = ["confidence     answers   mean  right"]
     for one in bins:
         if not one["count"]:

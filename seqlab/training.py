@@ -205,9 +205,8 @@ def score(stage: str, argv: Sequence[str]) -> int:
         print(json.dumps(metrics, indent=2, ensure_ascii=False))
         return 0
     print(report.table(metrics, stage))
-    if f"{stage}/reliability" in metrics:
-        print("", *diagram_lines(metrics[f"{stage}/reliability"]), sep="\n")
-        if lines := wished_lines(metrics[f"{stage}/abstention"]):
+    for key, laid_out in (("reliability", diagram_lines), ("abstention", wished_lines)):
+        if lines := laid_out(metrics.get(f"{stage}/{key}", [])):
             print("", *lines, sep="\n")
     return 0
 

@@ -48,7 +48,7 @@ def test_answers_that_are_equally_sure_stay_together() -> None:
 def test_of_few_answers_nothing_is_said() -> None:
     sure, right = calibrated(FEWEST - 1)
     assert curve_of(sure, right) == []
-    with pytest.raises(UsageError, match="--min-confidence, or train it again"):
+    with pytest.raises(UsageError, match="give --min-confidence"):
         point_for([], 0.9, "--target-precision")
 
 

@@ -29,6 +29,7 @@ SHARED = {"side_by_side"}  # modules that scripts import, and no scripts themsel
 SCRIPTS = sorted(p for p in (ROOT / "benchmarks").glob("*.py") if p.stem not in SHARED)
 # What each script is run with, to be done soon; every script must have its words here.
 SMOKE = {
+    "bert": ["table", "--check"],
     "cells": ["speed", "coupled", "--rounds", "1", "--hidden", "8", "--threads", "1"],
     "crf": ["speed", "exact", "memory", "--quick", "--contenders", "seqlab plain", "--threads", "1"]
     + ["--results", "{folder}/crf.json"],
@@ -51,6 +52,7 @@ def raced(part: str) -> list[str]:
 
 # What it then prints, line by line.
 PRINTS = {
+    "bert": ["the table fits the results"] * 3,
     "cells": [
         r"batch 32, time 25, input 160, hidden 8, directions 2; .*threads: 1.*; medians of 1 .*",
         r"cell +ms +nn\.LSTM ms +speed by nn\.LSTM +tokens/s",
@@ -128,7 +130,7 @@ def recipes() -> ModuleType:
 
 def test_all_benchmarks_are_found() -> None:
     assert {script.stem for script in SCRIPTS} == set(SMOKE)
-    assert len(SCRIPTS) == 7
+    assert len(SCRIPTS) == 8
 
 
 @pytest.mark.slow
@@ -157,6 +159,12 @@ def test_the_table_of_scores_fits_the_results(recipes: ModuleType) -> None:
 
 
 @pytest.fixture
+def bert(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load("bert")
+
+
+@pytest.fixture
 def cells(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return load("cells")
@@ -165,6 +173,41 @@ def cells(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_table_of_cells_fits_the_results(cells: ModuleType) -> None:
     assert run(ROOT / "benchmarks" / "cells.py", "table", "--check").returncode == 0
     assert set(cells.CONTENDERS) >= set(cells.CELLS)
+
+
+@pytest.mark.slow
+def test_what_bert_buys_is_trained_compared_and_laid_out(bert: ModuleType, tmp_path: Path) -> None:
+    sample = ROOT / "seqlab" / "samples" / "ner"
+    corpora, runs, results = (tmp_path / name for name in ("corpora", "runs", "results"))
+    (corpora / "wnut17").mkdir(parents=True)
+    for part in ("train", "dev", "test"):
+        lines = (sample / f"{part}.conll").read_text(encoding="utf-8").split("\n\n")[:40]
+        (corpora / "wnut17" / f"{part}.conll").write_text("\n\n".join(lines) + "\n", "utf-8")
+    ways = ["bilstm", "bilstm, constrained softmax"]
+    script = ROOT / "benchmarks" / "bert.py"
+    shared = ["--corpora", "wnut17", "--runs", str(runs), "--results", str(results)]
+    small = ["--trainer.max_epochs", "1", "--data.vectors", "null", "--model.hidden_size", "8"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEQLAB_DATA": str(corpora)}
+
+    def done(*words: str) -> str:
+        command = [sys.executable, str(script), *words]
+        found = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+    fit = ["fit", *shared, "--ways", *ways, "--seeds", "1", "--", *small]
+    assert len(done(*fit).splitlines()) == 2
+    assert done(*fit) == ""  # what is there is not trained again
+    assert done("compare", *shared, "--rounds", "100").startswith("wnut17: bilstm")
+    both = ["--small", ways[0], "--large", ways[1]]
+    assert len(done("cascade", *shared, *both).splitlines()) == 3
+    table = bert.scores_table(results)
+    assert "**WNUT17, entities**: span F1 on test, 40 sentences." in table
+    assert all(f"| {way}" in table for way in ways)
+    assert "differing" not in (results / "wnut17.json").read_text(encoding="utf-8")
+    assert len(bert.calibration_table(results).splitlines()) == 4
+    assert len(bert.cascades_table(results).splitlines()) == 3
+    assert "left out" in run(script, "fit").stderr
 
 
 def test_cells_are_compared_at_nearly_the_same_size(cells: ModuleType) -> None:
