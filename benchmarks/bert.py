@@ -22,13 +22,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recipes import commit, write_between
+from recipes import README, commit, write_between
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "bert"
 PAGE = ROOT / "docs" / "bert.md"
 SURE = ROOT / "docs" / "confidence.md"
 BEGIN, END = "<!-- scores: written by benchmarks/bert.py table -->", "<!-- end of scores -->"
+SUMMARY = "<!-- bert: written by benchmarks/bert.py table -->"
+SUMMARY_END = "<!-- end of bert -->"
 CALIBRATION = "<!-- calibration: written by benchmarks/bert.py table -->"
 CALIBRATION_END = "<!-- end of calibration -->"
 CASCADES = "<!-- cascades: written by benchmarks/bert.py table -->"
@@ -234,6 +236,30 @@ def against(name: str, pairs: dict[Any, Any]) -> str:
     return ""
 
 
+def summary_table(results: Path) -> str:
+    files = {corpus: results / f"{corpus}.json" for corpus in TITLES}
+    found = {
+        corpus: {row["name"]: row for row in json.loads(file.read_text(encoding="utf-8"))["rows"]}
+        for corpus, file in files.items()
+        if file.is_file()
+    }
+    lines = [
+        f"| system | {' | '.join(TITLES[corpus] for corpus in found)} |",
+        f"| --- |{' --- |' * len(found)}",
+    ]
+    for way in WAYS:
+        rows = [rows.get(way) for rows in found.values()]
+        lines.append(f"| {way} | {' | '.join(map(score_of, rows))} |")
+    return "\n".join(lines)
+
+
+def score_of(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    spread = "" if row["sd"] is None else f" ± {row['sd']:.2f}"
+    return f"**{row['mean']:.2f}**{spread} ({len(row['seeds'])})"
+
+
 def calibration_table(results: Path) -> str:
     lines = [
         "| corpus | system | validation: before → after | test: before → after | temperature "
@@ -289,6 +315,7 @@ def table(args: argparse.Namespace) -> int:
     script = "benchmarks/bert.py"
     made = [
         (BEGIN, END, scores_table, PAGE),
+        (SUMMARY, SUMMARY_END, summary_table, README),
         (CALIBRATION, CALIBRATION_END, calibration_table, SURE),
         (CASCADES, CASCADES_END, cascades_table, SURE),
     ]

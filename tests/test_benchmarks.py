@@ -52,7 +52,7 @@ def raced(part: str) -> list[str]:
 
 # What it then prints, line by line.
 PRINTS = {
-    "bert": ["the table fits the results"] * 3,
+    "bert": ["the table fits the results"] * 4,
     "cells": [
         r"batch 32, time 25, input 160, hidden 8, directions 2; .*threads: 1.*; medians of 1 .*",
         r"cell +ms +nn\.LSTM ms +speed by nn\.LSTM +tokens/s",
@@ -206,6 +206,7 @@ def test_what_bert_buys_is_trained_compared_and_laid_out(bert: ModuleType, tmp_p
     assert all(f"| {way}" in table for way in ways)
     assert "differing" not in (results / "wnut17.json").read_text(encoding="utf-8")
     assert len(bert.calibration_table(results).splitlines()) == 4
+    assert bert.summary_table(results).count(" (1) |") == 2
     assert len(bert.cascades_table(results).splitlines()) == 3
     assert "left out" in run(script, "fit").stderr
 
