@@ -211,7 +211,8 @@ class Translator(SequenceModel):
 
     def train(self, mode: bool = True) -> Self:
         """Begin or end training; what was laid out for search before does not outlive it."""
-        self._steps = Kept()  # the fused optimizers change weights without a trace
+        if mode or self.training:  # the fused optimizers change weights without a trace
+            self._steps = Kept()
         return super().train(mode)
 
     @property

@@ -243,6 +243,21 @@ def test_steps_are_laid_out_anew_after_a_step_of_training() -> None:
     assert [x[0].score for x in model.translate(batch)] != [x[0].score for x in before]
 
 
+def test_what_is_laid_out_outlives_a_second_call_of_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+    from seqlab.models import translator
+
+    model, batch = made().eval(), batch_of(PAIRS)
+    model.translate(batch)
+
+    def never(*_: Any) -> None:
+        raise AssertionError("laid out again")
+
+    monkeypatch.setattr(translator, "laid_out", never)
+    model.eval().translate(batch)
+    with pytest.raises(AssertionError, match="laid out again"):
+        model.train().eval().translate(batch)
+
+
 def test_steps_are_laid_out_anew_after_training_however_weights_were_changed() -> None:
     model = made().eval()
     batch = batch_of(PAIRS)
