@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqlab.compare.comparison import Comparison, Price, check_alike, compared
+from seqlab.compare.comparison import Comparison, check_alike, compared
 from seqlab.compare.outcomes import Outcomes, _of_translations, bleu
 from seqlab.compare.page import page_of
+from seqlab.compare.price import Price
 from seqlab.compare.systems import Run, System
 from seqlab.compare.table import table_of
 from seqlab.errors import UsageError
