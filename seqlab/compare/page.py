@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from seqlab.compare.answers import NONE
-from seqlab.compare.cells import PAIR_HEAD, SURE, pair_cells, system_cells
+from seqlab.compare.cells import SURE, pair_cells, system_cells
 from seqlab.compare.comparison import Comparison
 from seqlab.compare.plot import colour_of, plot_of
 from seqlab.report import MATRIX, most_confused
+from seqlab.tags import OUTSIDE
 
 _SHOWN = 200  # sentences that differ
 _STYLE = """
 :root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 66em; padding: 0 1em;
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em;
   color: #222; background: #fff; }
 h1 { font-size: 1.6em; line-height: 1.2; } h2 { font-size: 1.2em; margin: 2em 0 .4em; }
 h3 { font-size: 1em; margin: 1em 0 .2em; }
@@ -38,7 +39,7 @@ svg text { font: 12px system-ui, sans-serif; }
 .beside { display: flex; flex-wrap: wrap; gap: 0 3em; } .beside > div { max-width: 100%; }
 .matrix td { border: 1px solid #fff; padding: .25em .5em; min-width: 2em; }
 .matrix td.name { background: none; } .matrix th { max-width: 9em; }
-.tags td { text-align: center; } .tags td.name { position: sticky; left: 0; background: #fff; }
+.tags td { text-align: center; } .tags td.name { text-align: left; } .tags .outside { color: #aaa; }
 .wrong { background: #f8dcd5; }
 details { margin: .2em 0; } summary { cursor: pointer; overflow-wrap: anywhere; }
 """
@@ -87,7 +88,7 @@ def _table(
 
 
 def _systems(comparison: Comparison) -> Iterator[str]:
-    head, rows = system_cells(comparison)
+    head, rows = system_cells(comparison.rows)
     yield from _table(head, rows, ["front" * row.best_for_its_price for row in comparison.rows])
     said = "Bold: nothing else scores as much for its price."
     if "ECE" in head:
@@ -100,12 +101,14 @@ def _systems(comparison: Comparison) -> Iterator[str]:
 def _pairs(comparison: Comparison) -> Iterator[str]:
     yield "<h2>How sure is it?</h2>"
     kinds = ["sure" * (pair.p < SURE) for pair in comparison.pairs]
-    yield from _table(PAIR_HEAD, [pair_cells(pair) for pair in comparison.pairs], kinds, 2)
-    yield (
-        "<p class='quiet'>p: over test sentences, approximate randomisation, corrected for "
-        "all pairs (Holm). 95 %: paired bootstrap. p over seeds: Mann-Whitney, corrected. Order: "
-        "almost stochastic order; below 0.5 the first is better.</p>"
-    )
+    head, rows = pair_cells(comparison.pairs)
+    yield from _table(head, rows, kinds, 2)
+    yield "<p class='quiet'>p: over test sentences, approximate randomisation, corrected for "
+    yield "all pairs (Holm). 95 %: paired bootstrap."
+    if any(pair.p_seeds is not None for pair in comparison.pairs):
+        yield "p over seeds: Mann-Whitney, corrected. Order: almost stochastic order; below 0.5 "
+        yield "the first is better."
+    yield "</p>"
 
 
 def _types(comparison: Comparison) -> Iterator[str]:
@@ -199,7 +202,8 @@ def _answer(said: str | Sequence[str], gold: Sequence[str], task: str) -> str:
     """The cells of an answer: one for each tag, or one for all of it."""
     if task != "tags":
         return f"<td class='said'>{escape(said if isinstance(said, str) else ', '.join(said))}</td>"
-    return "".join(
-        f"<td{'' if tag == right else ' class=wrong'}>{escape(tag)}</td>"
-        for tag, right in zip(said, gold, strict=True)
-    )
+    cells = []
+    for tag, right in zip(said, gold, strict=True):
+        kind = "outside" if tag == right == OUTSIDE else "wrong" * (tag != right)
+        cells.append(f"<td class='{kind}'>{escape(tag)}</td>")
+    return "".join(cells)

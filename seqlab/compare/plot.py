@@ -32,9 +32,8 @@ def plot_of(rows: Sequence[Row]) -> Iterator[str]:
         return 1000 * count / (row.price.speed or 1) if timed else float(row.price.parameters)
 
     what = f"milliseconds {unit}" if timed else "parameters"
-    low, high = (f(math.log10(cost(row)) for row in rows) for f in (min, max))
-    bottom, top = (f(x for row in rows for x in row.scores) for f in (min, max))
-    across, up = max(high - low, 0.1), max(top - bottom, 0.1)
+    low, across = _range([math.log10(cost(row)) for row in rows])
+    bottom, up = _range([score for row in rows for score in row.scores])
 
     def x(value: float) -> float:
         share = (math.log10(value) - low + 0.1 * across) / (1.2 * across)
@@ -71,3 +70,10 @@ def plot_of(rows: Sequence[Row]) -> Iterator[str]:
             f"{escape(row.name)}</text>"
         )
     yield "</svg></div>"
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Where an axis begins and how long it is: as the values need, but not too short."""
+    low, high = min(values), max(values)
+    length = max(high - low, 0.1)
+    return (low + high - length) / 2, length

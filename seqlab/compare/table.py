@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqlab.compare.cells import PAIR_HEAD, pair_cells, system_cells
+from seqlab.compare.cells import pair_cells, system_cells
 from seqlab.compare.comparison import Comparison
 
 
@@ -14,9 +14,10 @@ def table_of(comparison: Comparison) -> str:
     Returns:
         lines without a trailing newline.
     """
-    head, body = system_cells(comparison)
+    head, body = system_cells(comparison.rows)
     for row, cells in zip(comparison.rows, body, strict=True):
         cells[0] += " *" if row.best_for_its_price else ""
+    pair_head, pairs = pair_cells(comparison.pairs)
     lines = [
         f"{comparison.scorer}, {comparison.sentences:,} test sentences",
         "",
@@ -24,7 +25,7 @@ def table_of(comparison: Comparison) -> str:
         "",
         "* nothing else scores as much for its price",
         "",
-        *_aligned([PAIR_HEAD, *map(pair_cells, comparison.pairs)], 2),
+        *_aligned([pair_head, *pairs], 2),
         "",
         "p: over test sentences, by approximate randomisation, corrected for all pairs (Holm); "
         "95 %: paired bootstrap",
