@@ -29,8 +29,8 @@ th.name, td.name { text-align: left; } td.said { text-align: left; white-space: 
 svg { width: 100%; min-width: 30em; max-width: 640px; height: auto; }
 svg text { font: 12px system-ui, sans-serif; }
 .quiet { color: #666; font-size: .93em; }
-.key { display: inline-block; width: .8em; height: .8em; margin: 0 .4em 0 1em; }
-.key:first-child { margin-left: 0; }
+.key { display: inline-block; margin-right: 1em; }
+.key i { display: inline-block; width: .8em; height: .8em; }
 .bars { display: grid; grid-template-columns: max-content 1fr; gap: .5em 1em; max-width: 640px; }
 .bars > span { overflow-wrap: anywhere; max-width: 40vw; }
 .track { display: grid; grid-template-columns: 1fr 3em; gap: .5em; align-items: center; }
@@ -41,6 +41,7 @@ svg text { font: 12px system-ui, sans-serif; }
 .matrix td.name { background: none; } .matrix th { max-width: 9em; }
 .tags td { text-align: center; } .tags td.name { text-align: left; } .tags .outside { color: #aaa; }
 .wrong { background: #f8dcd5; }
+@media (max-width: 40em) { td.name { white-space: normal; min-width: 7em; } }
 details { margin: .2em 0; } summary { cursor: pointer; overflow-wrap: anywhere; }
 """
 
@@ -117,7 +118,8 @@ def _types(comparison: Comparison) -> Iterator[str]:
     names = [row.name for row in comparison.rows]
     yield "<h2>By label</h2><p class='quiet'>F1 of the first seed: "
     for number, name in enumerate(names):
-        yield (f"<span class='key' style='background:{colour_of(number)}'></span>{escape(name)}")
+        key = f"<i style='background:{colour_of(number)}'></i>"
+        yield f"<span class='key'>{key} {escape(name)}</span>"
     yield "</p><div class='bars'>"
     for label, scores in comparison.by_type.items():
         yield f"<span>{escape(label)}</span><div>"
@@ -167,8 +169,8 @@ def _matrix(table: Mapping[str, Mapping[str, int]], labels: Sequence[str]) -> It
             hue = "88,129,87" if gold == found else "200,85,61"
             share = count / whole if whole else 0.0
             nothing = gold == found == NONE  # cannot be counted
-            yield f"<td style='background:rgba({hue},{0.75 * share:.2f})'>"
-            yield f"{'' if nothing else f'{count:,}'}</td>"
+            style = f"background:rgba({hue},{0.75 * share:.2f})"
+            yield f"<td style='{style}'>{'' if nothing else f'{count:,}'}</td>"
         yield "</tr>"
     yield "</table></div>"
 

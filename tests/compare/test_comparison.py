@@ -86,6 +86,15 @@ def test_one_seed_has_no_deviation() -> None:
     assert "note: " in table_of(found)
 
 
+def test_calibration_errors_are_averaged_over_seeds() -> None:
+    first = [labels(0.9, n)._replace(ece=ece) for n, ece in enumerate((0.01, 0.03))]
+    second = [labels(0.8, 7)._replace(ece=0.05), labels(0.8, 8)]
+    prices = {"a": price(), "b": price()}
+    found = compared([system("a", 2), system("b", 2)], {"a": first, "b": second}, prices, 200)
+    assert found.rows[0].ece == pytest.approx(0.02)
+    assert found.rows[1].ece is None  # not known of every run
+
+
 def test_the_same_system_twice_does_not_differ() -> None:
     one = labels(0.8, 1)
     prices = {"a": price(), "b": price()}
