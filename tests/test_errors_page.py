@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -83,6 +84,14 @@ def write(name: str, content: str | bytes) -> None:
 
 def file(name: str, content: str | bytes) -> Prepare:
     return lambda patch: write(name, content)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """What is said while an entry is prepared is not what the page shows."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        yield
 
 
 def both(*steps: Prepare) -> Prepare:
@@ -177,7 +186,8 @@ def second() -> None:
     write("my_corpus/dev.conll", GOOD * 5)
     write("my_corpus/test.conll", GOOD * 10)
     few = ["--trainer.max_epochs", "1", "--model.hidden_size", "8"]
-    assert main(["fit", "ner", "--data.path", "my_corpus", *few]) == 0
+    with silent():
+        assert main(["fit", "ner", "--data.path", "my_corpus", *few]) == 0
 
 
 def configured(**changes: object) -> Callable[[], None]:
@@ -225,7 +235,8 @@ def offline(patch: pytest.MonkeyPatch) -> None:
 
 def encoder(patch: pytest.MonkeyPatch) -> None:
     """A small encoder in the folder my_bert."""
-    pretrained(Path("my_bert"))
+    with silent():
+        pretrained(Path("my_bert"))
 
 
 def without_minilm(patch: pytest.MonkeyPatch) -> None:
@@ -392,7 +403,7 @@ PREPARE: dict[str, Prepare] = {
     "An encoder of another package": model("own"),
     "Nothing to compare with": trained(),
     "A run that was never finished": trained(unscored),
-    "Models of other tasks": trained(),
+    "Models of other tasks": trained(lambda: shutil.copytree("../texts", "texts")),
     "Models of other corpora": trained(second),
     "A line of 100,000 tokens": both(trained(), file("long.txt", "word " * (LONG - 1) + "end\n")),
     "Emoji and control characters": both(trained(), file("odd.txt", ODD)),
