@@ -10,7 +10,7 @@ from typing import Any
 
 import seqlab
 
-_MATRIX = 12  # with more labels the matrix of confusions is too wide to be read
+MATRIX = 12  # with more labels the matrix of confusions is too wide to be read
 _PAIRS = 10
 _PACKAGES = (
     "torch",
@@ -166,8 +166,8 @@ def _confusions(metrics: Mapping[str, Any], stage: str) -> list[str]:
     if not table:
         return []
     labels = list(metrics[f"{stage}/per_type"])
-    if len(labels) > _MATRIX:
-        return _most_confused(table)
+    if len(labels) > MATRIX:
+        return _pairs(table)
     width = max(len(f"{n}") for row in table.values() for n in [*row.values(), len(labels)])
     names = [f"{i} {label}" for i, label in enumerate(labels, 1)]
     side = max(12, *(len(name) for name in names))
@@ -179,14 +179,30 @@ def _confusions(metrics: Mapping[str, Any], stage: str) -> list[str]:
     return [*lines, ""]
 
 
-def _most_confused(table: Mapping[str, Mapping[str, int]]) -> list[str]:
+def most_confused(table: Mapping[str, Mapping[str, int]]) -> list[tuple[int, str, str]]:
+    """List what was most often taken for something else.
+
+    Args:
+        table: by gold label and found label, how often.
+
+    Returns:
+        how often, the gold label and the found one, the most frequent first; ten at most.
+
+    Example:
+        >>> most_confused({"neg": {"neg": 7, "pos": 2}, "pos": {"neg": 3}})
+        [(3, 'pos', 'neg'), (2, 'neg', 'pos')]
+    """
     pairs = [
         (count, gold, found)
         for gold, row in table.items()
         for found, count in row.items()
         if gold != found
     ]
-    pairs = sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:_PAIRS]
+    return sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:_PAIRS]
+
+
+def _pairs(table: Mapping[str, Mapping[str, int]]) -> list[str]:
+    pairs = most_confused(table)
     if not pairs:
         return []
     width = max(4, *(len(gold) for _, gold, _ in pairs))

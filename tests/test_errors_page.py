@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -20,6 +21,7 @@ import pytest
 from seqlab.__main__ import main
 from seqlab.callbacks import RunKeeper
 from seqlab.nn.kernels import library
+from tests.nn.test_bert import pretrained
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
 NER = Path(__file__).resolve().parents[1] / "recipes" / "ner.yaml"
@@ -82,6 +84,14 @@ def write(name: str, content: str | bytes) -> None:
 
 def file(name: str, content: str | bytes) -> Prepare:
     return lambda patch: write(name, content)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """What is said while an entry is prepared is not what the page shows."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        yield
 
 
 def both(*steps: Prepare) -> Prepare:
@@ -162,6 +172,24 @@ def flip() -> None:
     file.write_bytes(content)
 
 
+def unscored() -> None:
+    """As a run is left that was stopped: its best model is there, its scores are not."""
+    file = BUNDLE / "metrics.json"
+    metrics = json.loads(file.read_text(encoding="utf-8"))
+    del metrics["split"]
+    file.write_text(json.dumps(metrics), encoding="utf-8")
+
+
+def second() -> None:
+    """A run on another corpus, by the same recipe."""
+    write("my_corpus/train.conll", GOOD * 20)
+    write("my_corpus/dev.conll", GOOD * 5)
+    write("my_corpus/test.conll", GOOD * 10)
+    few = ["--trainer.max_epochs", "1", "--model.hidden_size", "8"]
+    with silent():
+        assert main(["fit", "ner", "--data.path", "my_corpus", *few]) == 0
+
+
 def configured(**changes: object) -> Callable[[], None]:
     def change() -> None:
         file = BUNDLE / "config.json"
@@ -203,6 +231,31 @@ def offline(patch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Couldn't reach the Hub")
 
     patch.setattr(datasets, "load_dataset", load)
+
+
+def encoder(patch: pytest.MonkeyPatch) -> None:
+    """A small encoder in the folder my_bert."""
+    with silent():
+        pretrained(Path("my_bert"))
+
+
+def without_minilm(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("seqlab.nn.bert._PACKAGE", "no_such_package_of_an_encoder")
+
+
+def without_peft(patch: pytest.MonkeyPatch) -> None:
+    encoder(patch)
+    patch.setitem(sys.modules, "peft", None)
+
+
+def unreachable(patch: pytest.MonkeyPatch) -> None:
+    """No network: what the library huggingface_hub then raises."""
+    import huggingface_hub
+
+    def download(*arguments: object, **options: object) -> None:
+        raise ConnectionError("Got: ConnectError: [Errno -2] Name or service not known")
+
+    patch.setattr(huggingface_hub, "snapshot_download", download)
 
 
 def no_gpu(patch: pytest.MonkeyPatch) -> None:
@@ -305,6 +358,11 @@ PREPARE: dict[str, Prepare] = {
     "A line of vectors that is too short or too long": file(
         "vectors.txt", "the 0.1 0.2 0.3\nof 0.1 0.2\n"
     ),
+    "An encoder that is not installed": without_minilm,
+    "Low-rank changes without their package": without_peft,
+    "An encoder of the hub without a network": unreachable,
+    "A model that is no encoder": file("my_gpt/config.json", '{"model_type": "gpt2"}'),
+    "An unknown key of an encoder": encoder,
     "No GPU": no_gpu,
     "Ctrl-C": interrupted(1),
     "Ctrl-C before the first epoch is over": interrupted(0),
@@ -343,6 +401,10 @@ PREPARE: dict[str, Prepare] = {
     "A text without a word": trained(),
     "A layer that does not exist": trained(),
     "An encoder of another package": model("own"),
+    "Nothing to compare with": trained(),
+    "A run that was never finished": trained(unscored),
+    "Models of other tasks": trained(lambda: shutil.copytree("../texts", "texts")),
+    "Models of other corpora": trained(second),
     "A line of 100,000 tokens": both(trained(), file("long.txt", "word " * (LONG - 1) + "end\n")),
     "Emoji and control characters": both(trained(), file("odd.txt", ODD)),
     "No C++ compiler": compiling("/nonexistent/c++"),
@@ -466,7 +528,7 @@ def test_the_page_has_all_its_entries() -> None:
     text = PAGE.read_text(encoding="utf-8")
     titles = [entry.title for entry in ENTRIES]
     assert titles == re.findall(r"^### (.+)$", text, re.MULTILINE)
-    assert len(titles) == len(set(titles)) == 107
+    assert len(titles) == len(set(titles)) == 117
     assert set(PREPARE) <= set(titles)
     assert set(CHECK) <= set(titles)
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from seqlab.compare.answers import Confusions, by_type, confusions, differing
 from seqlab.compare.outcomes import Outcomes
+from seqlab.compare.price import Price
 from seqlab.compare.systems import System
 from seqlab.errors import UsageError
-from seqlab.metrics import f1_of
 from seqlab.significance import (
     almost_stochastic_order,
     approximate_randomisation,
@@ -21,32 +22,8 @@ from seqlab.significance import (
     mann_whitney,
     paired_bootstrap,
 )
-from seqlab.tags import UNKNOWN, spans_of
 
 _FEWEST = 3  # seeds of each for a test over seeds
-
-
-@dataclass
-class Price:
-    """What a system costs.
-
-    Args:
-        parameters: how many it has.
-        bundle_mb: megabytes of its bundle.
-        training_seconds: median over the runs.
-        peak_memory_mb: of its training, the median; None where it is not known.
-        tokens_per_second: by sentences at a time; empty where nothing was measured.
-        joules_per_1000_tokens: likewise; without what no counter gives.
-        hardware: of the training.
-    """
-
-    parameters: int
-    bundle_mb: float
-    training_seconds: float
-    peak_memory_mb: float | None
-    tokens_per_second: dict[int, float] = field(default_factory=dict)
-    joules_per_1000_tokens: dict[int, float] = field(default_factory=dict)
-    hardware: str = ""
 
 
 @dataclass
@@ -62,6 +39,8 @@ class Row:
         price: what it costs.
         best_for_its_price: whether nothing that is as fast or smaller scores as much: it is on the
             Pareto front of score and speed, or of score and size where no speed was measured.
+        ece: expected calibration error, the mean over the runs, 0 to 1; None of what has no
+            confidences.
     """
 
     name: str
@@ -71,6 +50,7 @@ class Row:
     sd: float | None
     price: Price
     best_for_its_price: bool = False
+    ece: float | None = None
 
 
 @dataclass
@@ -106,6 +86,7 @@ class Comparison:
     """All that is said of some systems.
 
     Args:
+        task: ``tags``, ``labels`` or ``texts``.
         scorer: of the scores.
         sentences: of the test split.
         rows: the systems, the best first.
@@ -114,8 +95,10 @@ class Comparison:
         by_type: by label the F1 of each system; empty of translations.
         differing: test sentences that one of the two best systems answers better than the other,
             with the answers of both; the first seed of each.
+        confusions: of the two best systems, by gold label and answered label how often; likewise.
     """
 
+    task: str
     scorer: str
     sentences: int
     rows: list[Row]
@@ -123,6 +106,7 @@ class Comparison:
     notes: list[str]
     by_type: dict[str, dict[str, float]] = field(default_factory=dict)
     differing: list[dict[str, Any]] = field(default_factory=list)
+    confusions: dict[str, Confusions] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON data."""
@@ -182,90 +166,23 @@ def compared(
         pair.p_seeds = p
     one = next(iter(outcomes.values()))[0]
     firsts = {row.name: outcomes[row.name][0] for row in rows}
+    best = [row.name for row in rows[:2]]
     return Comparison(
+        one.task,
         one.scorer,
         len(one.gold),
         rows,
         pairs,
         _notes(rows),
         by_type(firsts),
-        differing(*((row.name, firsts[row.name]) for row in rows[:2])),
+        differing(*((name, firsts[name]) for name in best)),
+        {name: confusions(firsts[name]) for name in best},
     )
-
-
-def by_type(outcomes: Mapping[str, Outcomes]) -> dict[str, dict[str, float]]:
-    """Score each label by itself, from 0 to 100.
-
-    Args:
-        outcomes: of one run of each system.
-
-    Returns:
-        by label and system the F1, of spans where there are any.
-    """
-    found: dict[str, dict[str, float]] = {}
-    for name, one in outcomes.items():
-        for label, (right, ours, gold) in _label_counts(one).items():
-            found.setdefault(label, {})[name] = 100 * f1_of(ours, gold, right)[2]
-    return {
-        label: {name: found[label].get(name, 0.0) for name in outcomes} for label in sorted(found)
-    }
-
-
-def _label_counts(one: Outcomes) -> dict[str, list[int]]:
-    """Of each label how often it was right, found and wanted."""
-    counts: dict[str, list[int]] = {}
-    if one.task == "texts":
-        return counts
-    for answer, gold in zip(one.answers, one.gold, strict=True):
-        for place, labels in enumerate(_labelled(one, answer, gold)):
-            for label in labels:
-                counts.setdefault(label, [0, 0, 0])[place] += 1
-    return counts
-
-
-def _labelled(one: Outcomes, answer: Any, gold: Any) -> tuple[list[str], list[str], list[str]]:
-    """The labels of what is right, found and wanted in a sentence."""
-    if one.task == "labels":
-        return [x for x in answer if x in gold], list(answer), list(gold)
-    if one.scheme == "none":
-        kept = [(a, b) for a, b in zip(answer, gold, strict=True) if b != UNKNOWN]
-        return [a for a, b in kept if a == b], [a for a, _ in kept], [b for _, b in kept]
-    ours, theirs = (set(spans_of(tags, one.scheme, "strict")) for tags in (answer, gold))
-    return tuple([x.label for x in some] for some in (ours & theirs, ours, theirs))  # type: ignore[return-value]
-
-
-def differing(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> list[dict[str, Any]]:
-    """List the sentences that one system answers better than the other.
-
-    Args:
-        first: a system's name, and what it answered.
-        second: those of another.
-
-    Returns:
-        of each sentence its number from 1, its text, what is right, both answers by the systems'
-        names, and which is ``better``.
-    """
-    (name, one), (other_name, other) = first, second
-    found = []
-    scores = [x.score(x.counts) for x in (one, other)]
-    for number, (a, b) in enumerate(zip(*scores, strict=True)):
-        if a == b:
-            continue
-        found.append(
-            {
-                "sentence": number + 1,
-                "text": one.sentences[number],
-                "gold": one.gold[number],
-                name: one.answers[number],
-                other_name: other.answers[number],
-                "better": name if a > b else other_name,
-            }
-        )
-    return found
 
 
 def _row(system: System, outcomes: Sequence[Outcomes], price: Price) -> Row:
     scores = [score_of(one) for one in outcomes]
+    errors = [one.ece for one in outcomes if one.ece is not None]
     return Row(
         system.name,
         [run.seed for run in system.runs],
@@ -273,6 +190,7 @@ def _row(system: System, outcomes: Sequence[Outcomes], price: Price) -> Row:
         statistics.mean(scores),
         statistics.stdev(scores) if len(scores) > 1 else None,
         price,
+        ece=statistics.mean(errors) if len(errors) == len(scores) else None,
     )
 
 
@@ -325,8 +243,8 @@ def _mark_front(rows: Sequence[Row]) -> None:
     """Mark the Pareto front of the score and the speed, or the size where no speed is known."""
 
     def worth(row: Row) -> float:
-        speeds = row.price.tokens_per_second
-        return speeds[max(speeds)] if speeds else -float(row.price.parameters)
+        speed = row.price.speed
+        return -float(row.price.parameters) if speed is None else speed
 
     for row in rows:
         row.best_for_its_price = not any(

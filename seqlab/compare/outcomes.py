@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from seqlab.calibration import calibration_of, is_calibrated, scored
 from seqlab.data.sampling import cut
 from seqlab.errors import SeqlabError, UsageError
 from seqlab.metrics import count_spans, count_tags
@@ -34,6 +35,7 @@ class Outcomes(NamedTuple):
         counts: ``(sentence, count)``, what the score is made of.
         score: from summed counts to the score, 0 to 1.
         scheme: of tags.
+        ece: expected calibration error, 0 to 1; None of a model without confidences.
     """
 
     task: str
@@ -45,6 +47,7 @@ class Outcomes(NamedTuple):
     counts: Floats
     score: Score
     scheme: str = "none"
+    ece: float | None = None
 
 
 def outcomes_of(model: Any, data: Any) -> Outcomes:
@@ -75,6 +78,21 @@ def outcomes_of(model: Any, data: Any) -> Outcomes:
             answers[row], gold[row] = answer, right
     sentences = _sentences(data)
     return _counted(model, _digest([sentences, gold]), sentences, answers, gold)
+
+
+def calibration_error(model: Any, data: Any) -> float | None:
+    """Measure how far confidences are from the truth on the test split.
+
+    Args:
+        model: a tagger, a classifier or a translator.
+        data: of the same kind, set up.
+
+    Returns:
+        0 to 1; None of a model without confidences.
+    """
+    if not is_calibrated(model):
+        return None
+    return calibration_of(model, scored(model, data.test_dataloader())[0]).error
 
 
 def _answered(model: Any, batch: Any) -> Sequence[Any]:

