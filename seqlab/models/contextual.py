@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from seqlab.word_pieces import Ints, Pieces, WordPieces
 _OPTIONS = tuple(inspect.signature(BertEmbedder).parameters)[1:]  # all but the configuration
 _OWN = ("name", "revision", "words", "learning_rate", "cache")
 _FOUND = ("config", "tokenizer")  # of a bundle, which needs no pretrained files
+_BUNDLE = "bundle"  # a folder that has these: no parser of recipes hands them on unchanged
 _AT_ONCE = 1 << 14  # pieces that are read together when nothing is trained
 _Lay = Callable[[Ints, Sequence[int]], Pieces]  # lays tokens out, given the tokens of each sequence
 
@@ -42,7 +44,7 @@ def settle(asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = (*_OWN, *_OPTIONS)
     for key in asked:
-        if key not in (*known, *_FOUND):
+        if key not in (*known, *_FOUND, _BUNDLE):
             raise RecipeError(
                 f"model.embedder.{key} is unknown: there are {', '.join(known)}."
                 f"{nearest(str(key), known)}"
@@ -56,6 +58,11 @@ def settle(asked: Mapping[str, Any]) -> dict[str, Any]:
         check_range("model.embedder.learning_rate", asked["learning_rate"], 0)
     if all(key in asked for key in _FOUND):
         return dict(asked)
+    if _BUNDLE in asked:
+        text = Path(asked[_BUNDLE], "config.json").read_text(encoding="utf-8")
+        kept = json.loads(text)["arguments"]["embedder"]
+        given = {key: value for key, value in asked.items() if key != _BUNDLE}
+        return {**given, **{key: kept[key] for key in _FOUND}}
     found = find_pretrained(name, asked.get("revision"))
     return {**asked, "config": found.config, "tokenizer": found.tokenizer}
 
@@ -208,6 +215,28 @@ class ContextualEmbedder(nn.Module):
     def own_parameters(self) -> Iterator[nn.Parameter]:
         """Give the parameters of the encoder itself that are trained."""
         return (p for p in self.bert.bert.parameters() if p.requires_grad)
+
+
+def contextual_of(
+    asked: Mapping[str, Any], *, texts: bool = False
+) -> tuple[dict[str, Any], ContextualEmbedder]:
+    """Make the pretrained encoder of a model.
+
+    Args:
+        asked: ``model.embedder`` of a recipe or a bundle; of a recipe the pretrained weights are
+            taken up.
+        texts: it reads whole texts, and not words.
+
+    Returns:
+        what :func:`settle` makes of it, and the encoder.
+
+    Raises:
+        RecipeError: see :func:`settle` and :class:`seqlab.nn.bert.BertEmbedder`.
+        MissingExtraError: likewise.
+    """
+    settled = settle(asked)
+    pretrained = not any(key in asked for key in (*_FOUND, _BUNDLE))
+    return settled, ContextualEmbedder(settled, pretrained=pretrained, texts=texts)
 
 
 class ContextualModel(SequenceModel):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqlab.batch import CASINGS, Batch, Forms
 from seqlab.errors import check_range
 from seqlab.models.base import own_arguments
-from seqlab.models.contextual import ContextualEmbedder, ContextualModel, settle
+from seqlab.models.contextual import ContextualModel, contextual_of
 from seqlab.models.parts import make_encoder
 from seqlab.nn.cells import CellName
 from seqlab.nn.dropout import Dropout, LockedDropout, WordDropout
@@ -122,8 +122,7 @@ class TokenModel(ContextualModel):
         _check_sizes(arguments)
         self.contextual = None
         if embedder is not None:
-            arguments["embedder"] = settled = settle(embedder)
-            self.contextual = ContextualEmbedder(settled, pretrained="config" not in embedder)
+            arguments["embedder"], self.contextual = contextual_of(embedder)
         if source_vocab.vectors is not None:
             arguments["embedding_size"] = source_vocab.vectors.shape[1]
         self._config = {**arguments, **self._config}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.models.base import Stage, own_arguments
-from seqlab.models.contextual import ContextualEmbedder, ContextualModel, settle
+from seqlab.models.contextual import ContextualModel, contextual_of
 from seqlab.models.parts import make_encoder
 from seqlab.models.search import searched
 from seqlab.models.sequence_training import fed_own_words, sampling_share, sequence_training_of
@@ -171,9 +171,7 @@ class Translator(ContextualModel):
         check_arguments(type(self), arguments, source_vocab, target_vocab)
         self.contextual = None
         if embedder is not None:
-            arguments["embedder"] = settled = settle(embedder)
-            fresh = "config" not in embedder
-            self.contextual = ContextualEmbedder(settled, pretrained=fresh, texts=True)
+            arguments["embedder"], self.contextual = contextual_of(embedder, texts=True)
         self._config = {**arguments, **self._config}
         words = embedder is None or bool(embedder.get("words"))
         self.source_embedding = make_embedding(len(source_vocab), embedding_size) if words else None
