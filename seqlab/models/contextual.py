@@ -25,6 +25,7 @@ _OPTIONS = tuple(inspect.signature(BertEmbedder).parameters)[1:]  # all but the 
 _OWN = ("name", "revision", "words", "learning_rate", "cache")
 _FOUND = ("config", "tokenizer")  # of a bundle, which needs no pretrained files
 _BUNDLE = "bundle"  # a folder that has these: no parser of recipes hands them on unchanged
+_VERSION = 2  # of what is kept on disk: raise it when other states come of the same sentences
 _AT_ONCE = 1 << 14  # pieces that are read together when nothing is trained
 _Lay = Callable[[Ints, Sequence[int]], Pieces]  # lays tokens out, given the tokens of each sequence
 
@@ -200,7 +201,7 @@ class ContextualEmbedder(nn.Module):
 
     def _digest(self) -> str:
         """Hash all that decides about the states of a sentence."""
-        about = (self._unit, self.bert.layers, self.pieces.text)
+        about = (_VERSION, self._unit, self.bert.layers, self.pieces.text)
         digest = hashlib.sha256(json.dumps(about).encode())
         for name, value in self.bert.bert.state_dict().items():
             digest.update(name.encode())

@@ -247,6 +247,8 @@ class BertEmbedder(nn.Module):
 
         Without ``layers: mix`` that is one layer. Of a frozen encoder it never changes.
         """
+        if self.tune == "frozen" and self.bert.training:  # no trainer has set a mode yet
+            self.bert.eval()
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen"):
             out = self.bert(
