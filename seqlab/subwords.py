@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from seqlab.errors import BundleError
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _BYTES = 256
+_MASK, _CONTINUES = 0xC0, 0x80  # a byte of UTF-8 that goes on with a character
 
 
 class SubwordVocabulary:
@@ -140,6 +142,37 @@ class SubwordVocabulary:
         written as ``\xe5``; special tokens by their names.
         """
         return [self._surfaces[i].decode("utf-8", "backslashreplace") for i in ids]
+
+    @property
+    def spells_all(self) -> bool:
+        """Whether no text has a piece that is unknown, as with pieces of bytes."""
+        from tokenizers.models import BPE
+
+        return isinstance(self._tokenizer.model, BPE)
+
+    def spelt(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+        """Return the text that pieces spell, without blanks around it, and where they stand in it.
+
+        Args:
+            ids: of the pieces; special ones spell nothing.
+
+        Returns:
+            the text, and ``(start, end)`` of each piece in characters of it, the end exclusive.
+            Pieces that are parts of one character all have the place of that character.
+        """
+        surfaces = [self._surfaces[i] if i >= len(SPECIAL) else b"" for i in ids]
+        joined = b"".join(surfaces)
+        text = joined.decode("utf-8", "replace")
+        # How many characters have begun before each byte, and in the end.
+        begun = [0, *accumulate(byte & _MASK != _CONTINUES for byte in joined)]
+        blanks = len(text) - len(text.lstrip())
+        spans, at = [], 0
+        for surface in surfaces:
+            end = at + len(surface)
+            start = begun[at + 1] - 1 if surface else begun[at]
+            spans.append((max(0, start - blanks), max(0, begun[end] - blanks)))
+            at = end
+        return text.strip(), spans
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data from which :meth:`from_dict` makes the same vocabulary again."""

@@ -232,7 +232,7 @@ def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> 
         # Other data: a lone file there is the test split and not one to hold parts of out from.
         overrides = ["--data.hold_out", "0", *_no_files(overrides), *overrides]
     if trained.config.get("embedder"):  # as in the bundle, which needs no pretrained files
-        overrides = ["--model.embedder", json.dumps(trained.config["embedder"]), *overrides]
+        overrides = ["--model.embedder.bundle", str(folder.resolve()), *overrides]
     cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
     cli.model.load_state_dict(trained.state_dict())
     if isinstance(trained, TokenModel) and isinstance(cli.model, TokenModel):

@@ -1,8 +1,9 @@
-"""Words cut into the pieces that a pretrained encoder reads, in windows that it can hold.
+"""Words or texts cut into the pieces that a pretrained encoder reads, in windows that it can hold.
 
 Each word is cut by itself, so that its pieces are known whatever the tokenizer splits, merges or
 drops, and a word form is cut once however often it occurs. What a tokenizer makes nothing of, such
-as a control character, is read as an unknown piece: no token is lost.
+as a control character, is read as an unknown piece: no token is lost. A text is cut as a whole, and
+its pieces are known by their places in it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,8 +49,38 @@ class Pieces:
         return Pieces(*(x.to(device) for x in (self.ids, self.lengths, self.first, self.counts)))
 
 
+class CutText(NamedTuple):
+    """A text in pieces, at least one.
+
+    Attributes:
+        ids: ``(piece,)`` int64.
+        starts: ``(piece,)`` int64, never falling: where in the text each begins, in characters.
+        ends: ``(piece,)`` int64, never falling: where each ends, exclusive.
+    """
+
+    ids: Ints
+    starts: Ints
+    ends: Ints
+
+    def within(self, spans: Sequence[tuple[int, int]]) -> tuple[Ints, Ints]:
+        """Find the pieces that have characters in some parts of the text.
+
+        Args:
+            spans: ``(start, end)`` of each part in characters, the end exclusive.
+
+        Returns:
+            ``(span,)`` int64 the first piece of each, and ``(span,)`` int64 how many follow one
+            another from there; where the tokenizer made nothing of a part, the next piece stands
+            for it, or the last one.
+        """
+        wanted = np.asarray(spans, np.int64).reshape(-1, 2)
+        first = np.searchsorted(self.ends, wanted[:, 0], side="right")
+        counts = np.searchsorted(self.starts, wanted[:, 1], side="left") - first
+        return np.minimum(first, len(self.ids) - 1), np.maximum(counts, 1)
+
+
 class WordPieces:
-    """The tokenizer of a pretrained encoder, for words that are known.
+    """The tokenizer of a pretrained encoder, for words that are known and for texts.
 
     Args:
         text: the tokenizer as JSON of the library ``tokenizers``.
@@ -119,6 +150,33 @@ class WordPieces:
             return self._end[0] if self._end else self.padding
         return int(found)
 
+    def of_texts(self, texts: Sequence[str]) -> list[CutText]:
+        """Cut whole texts into pieces, however long they are.
+
+        Args:
+            texts: as written; one that is nothing to the tokenizer becomes an unknown piece.
+        """
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            CutText(
+                np.asarray(one.ids or [self._stand_in()], np.int64),
+                *np.maximum.accumulate(
+                    np.asarray(one.offsets or [(0, len(text))], np.int64), axis=0
+                ).T,
+            )
+            for text, one in zip(texts, found, strict=True)
+        ]
+
+    def arrange_pieces(self, ids: Ints, lengths: Sequence[int]) -> Pieces:
+        """Lay out texts that are cut already, each piece a token of its own; see :meth:`arrange`.
+
+        Args:
+            ids: ``(piece,)``, text after text.
+            lengths: ``(text,)``, pieces of each.
+        """
+        forms, places = np.unique(ids, return_inverse=True)
+        return self._laid_out([[piece] for piece in forms.tolist()], places, lengths)
+
     def arrange(self, words: Sequence[str], places: Ints, lengths: Sequence[int]) -> Pieces:
         """Lay out the pieces of sentences.
 
@@ -130,7 +188,10 @@ class WordPieces:
             places: ``(token,)``, which of them each token is, sentence after sentence.
             lengths: ``(sentence,)``, tokens of each.
         """
-        cut = self.of(words)
+        return self._laid_out(self.of(words), places, lengths)
+
+    def _laid_out(self, cut: list[list[int]], places: Ints, lengths: Sequence[int]) -> Pieces:
+        """Lay out tokens, given the pieces of their distinct forms."""
         sizes = np.fromiter(map(len, cut), np.int64, len(cut))[places]  # (token,) pieces
         windows: list[list[int]] = []
         first = np.zeros(len(places), np.int64)

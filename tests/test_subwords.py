@@ -183,3 +183,25 @@ def harmed(harm: Callable[[dict[str, Any]], Any]) -> str:
 def test_what_is_damaged_is_refused(text: str, reason: str) -> None:
     with pytest.raises(BundleError, match=reason):
         SubwordVocabulary.from_json(text)
+
+
+def test_merged_bytes_alone_spell_every_text() -> None:
+    assert {kind for kind, vocab in MADE.items() if vocab.spells_all} == {"bpe"}
+
+
+@UNHURRIED
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_pieces_spell_their_text_with_places(text: str) -> None:
+    vocab = MADE["bpe"]
+    (ids,) = vocab.encode([text])
+    (whole,) = vocab.decode([ids])
+    spelt, spans = vocab.spelt([vocab.BEGIN, *ids, vocab.END])
+    assert spelt == whole
+    assert spans[0] == (0, 0)
+    assert all(a <= b and b <= len(spelt) for a, b in spans)
+    assert spans == sorted(spans)
+    covered = {at for span in spans for at in range(*span)}
+    assert covered == set(range(len(spelt)))
+    for piece, (start, end) in zip(vocab.pieces(ids), spans[1:-1], strict=True):
+        if "\\x" not in piece:
+            assert spelt[start:end] == piece or (start == 0 and spelt[:end] == piece.lstrip())

@@ -102,3 +102,34 @@ def test_what_is_no_tokenizer_is_refused() -> None:
         WordPieces("{}", 24)
     with pytest.raises(SeqlabError, match="of no use"):
         pieces(capacity=3)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_texts_are_cut_whole_with_their_places(kind: str) -> None:
+    text = "dogs " * 90 + "dog\u200b dogs"
+    (cut,) = pieces(kind).of_texts([text])
+    assert len(cut.ids) > 90
+    assert (np.diff(cut.starts) >= 0).all()
+    assert (np.diff(cut.ends) >= 0).all()
+    spans = [(at, at + 4) for at in range(0, 450, 5)]
+    first, counts = cut.within([*spans, (0, len(text)), (453, 454)])
+    for (start, end), at, count in zip(spans, first, counts, strict=False):
+        assert cut.starts[at] >= start - 1  # a blank may belong to the piece
+        assert cut.ends[at + count - 1] == end
+    assert (first[-2], counts[-2]) == (0, len(cut.ids))
+    assert counts[-1] == 1 or kind == "byte pairs"  # of bytes, one character has several
+
+
+def test_a_text_that_is_nothing_is_an_unknown_piece() -> None:
+    for cut in pieces().of_texts(["", "\x07"]):
+        assert cut.ids.tolist() == [wordpiece().get_vocab()["[UNK]"]]
+        assert [x.tolist() for x in cut.within([(0, 0), (0, 1)])] == [[0, 0], [1, 1]]
+
+
+def test_pieces_are_laid_out_as_words_of_their_own() -> None:
+    own = pieces()
+    (cut,) = own.of_texts(["the dogs ran to london " * 6])
+    found = own.arrange_pieces(cut.ids, [len(cut.ids)])
+    assert len(found.ids) > 1
+    assert found.ids.flatten()[found.first].tolist() == cut.ids.tolist()
+    assert set(found.counts.tolist()) == {1}

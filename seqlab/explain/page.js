@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const tip = document.getElementById("tip");
   const order = document.getElementById("order");
-  const state = { series: data.layers[0].series.at(-1).name, order: "number", word: 0 };
+  const state = { series: data.layers[0]?.series.at(-1).name, order: "number", word: 0 };
 
   // One byte a value, unit after unit; a byte stands for the middle of its 256th of the range.
   for (const layer of data.layers) {

@@ -72,6 +72,7 @@ def filled(found: Looked, model: str, text: str, *, reads: str = "word", **field
         "reads": reads,
         "means": _means(found, reads),
         "choices": _choices(found.layers),
+        "hidden": "" if found.layers else " hidden",
         "count": str(len(found.words)),
         "longest": str(max(map(len, found.words))),
         "layers": "\n".join(gate_map(found, number) for number in range(len(found.layers))),

@@ -16,6 +16,7 @@ from seqlab.explain.steps import Step, retold
 from seqlab.explain.view import WORDS, View, plain_layers, traces_in, view_of
 from seqlab.models.translator import Translator
 from seqlab.nn.attention_kinds import MultiHeadAttention
+from seqlab.nn.encoders import NoEncoder
 from seqlab.nn.traces import Trace
 from seqlab.pairs import PairBatch
 from seqlab.subwords import SubwordVocabulary
@@ -39,7 +40,8 @@ class TranslationExplanation:
         covers: whether the attention sees how much a piece was attended to before.
         steps: one a piece of the translation, that of its end the last.
         view: which layers, directions and units of the encoder are looked at.
-        layers: one trace a layer and direction, its series ``(source piece, unit)``.
+        layers: one trace a layer and direction, its series ``(source piece, unit)``; none where a
+            pretrained encoder reads alone.
         by_pieces: whether attention is shown by pieces in place of words.
     """
 
@@ -143,12 +145,14 @@ def explain_translation(model: Translator, text: str, options: Options) -> Trans
     if not ids:
         raise UsageError("the text has no words: give one with a letter, a digit or a sign.")
     source = torch.tensor([[*ids, SubwordVocabulary.END]])
-    x = model.embed(model.source_embedding, source)
-    view = view_of(model, x, options)
+    batch = PairBatch(source, torch.tensor([len(ids) + 1]))
+    x = model.embed_source(batch)
+    read = not isinstance(model.encoder, NoEncoder)
+    view = view_of(model, x, options) if read else _unread(x.shape[1], options)
     _check_whole(view)
     prediction = TranslationPipeline(model, device="cpu")(text)
     said = prediction.hypotheses[0].ids
-    found = retold(model, PairBatch(source, torch.tensor([len(ids) + 1])), said)
+    found = retold(model, batch, said)
     return TranslationExplanation(
         prediction=prediction,
         languages=(model.source_vocab.language, model.target_vocab.language),
@@ -159,7 +163,7 @@ def explain_translation(model: Translator, text: str, options: Options) -> Trans
         covers=model.decoder.coverage,
         steps=found.steps,
         view=view,
-        layers=traces_in(model.encoder, x, view, x.shape[1]),
+        layers=traces_in(model.encoder, x, view, x.shape[1]) if read else [],
         by_pieces=options.pieces,
     )
 
@@ -171,6 +175,18 @@ def _refuse_parts(options: Options) -> None:
                 f"--{name} {value}: a translation is shown whole; leave that out, or give a part "
                 "of the text."
             )
+
+
+def _unread(total: int, options: Options) -> View:
+    """Look at no layers, where there is no recurrent encoder."""
+    asked = {"layer": options.layer, "direction": options.direction, "unit": options.unit}
+    for name, value in asked.items():
+        if value is not None:
+            raise UsageError(
+                f"--{name} {value}: the model has no recurrent encoder, as its model.num_layers is "
+                "0; leave that out."
+            )
+    return View(range(total), frozenset(), None, total, WORDS, False)
 
 
 def _kind(model: Translator) -> str:

@@ -143,4 +143,4 @@ def _reading(found: TranslationExplanation) -> str:
     if found.covers:
         meanings |= _COVERAGE
     items = "".join(f"<dt>{name}</dt><dd>{safe(text)}</dd>" for name, text in meanings.items())
-    return f"<dl>{items}</dl>{reading(found.layers)}"
+    return f"<dl>{items}</dl>{reading(found.layers) if found.layers else ''}"

@@ -47,7 +47,8 @@ def translation_picture_of(found: TranslationExplanation, look: Look) -> str:
         title = f"encoder, {title_of(trace, found.view.unit)}"
         words = [shown(word) for word in found.words]
         lines += heat_map(title, words, rows_of(trace, found.view.unit), look)
-    lines += [legend(found.view.unit)]
+    if found.layers:
+        lines += [legend(found.view.unit)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

@@ -1,11 +1,12 @@
-"""A pretrained encoder as the embedder of a model: from a recipe, with words in and vectors out."""
+"""A pretrained encoder as the embedder of a model: from a recipe, with words or texts in."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,17 @@ from seqlab.batch import Batch
 from seqlab.caches import cache_folder
 from seqlab.embedding_cache import EmbeddingCache, key_of
 from seqlab.errors import RecipeError, check_range, nearest
-from seqlab.nn.bert import BertEmbedder, capacity_of, find_pretrained
-from seqlab.word_pieces import Pieces, WordPieces
+from seqlab.models.base import SequenceModel
+from seqlab.nn.bert import BertEmbedder, capacity_of, find_pretrained, mean_of_runs
+from seqlab.word_pieces import Ints, Pieces, WordPieces
 
 _OPTIONS = tuple(inspect.signature(BertEmbedder).parameters)[1:]  # all but the configuration
 _OWN = ("name", "revision", "words", "learning_rate", "cache")
 _FOUND = ("config", "tokenizer")  # of a bundle, which needs no pretrained files
+_BUNDLE = "bundle"  # a folder that has these: no parser of recipes hands them on unchanged
+_VERSION = 2  # of what is kept on disk: raise it when other states come of the same sentences
 _AT_ONCE = 1 << 14  # pieces that are read together when nothing is trained
+_Lay = Callable[[Ints, Sequence[int]], Pieces]  # lays tokens out, given the tokens of each sequence
 
 
 def settle(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def settle(asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = (*_OWN, *_OPTIONS)
     for key in asked:
-        if key not in (*known, *_FOUND):
+        if key not in (*known, *_FOUND, _BUNDLE):
             raise RecipeError(
                 f"model.embedder.{key} is unknown: there are {', '.join(known)}."
                 f"{nearest(str(key), known)}"
@@ -54,6 +59,11 @@ def settle(asked: Mapping[str, Any]) -> dict[str, Any]:
         check_range("model.embedder.learning_rate", asked["learning_rate"], 0)
     if all(key in asked for key in _FOUND):
         return dict(asked)
+    if _BUNDLE in asked:
+        text = Path(asked[_BUNDLE], "config.json").read_text(encoding="utf-8")
+        kept = json.loads(text)["arguments"]["embedder"]
+        given = {key: value for key, value in asked.items() if key != _BUNDLE}
+        return {**given, **{key: kept[key] for key in _FOUND}}
     found = find_pretrained(name, asked.get("revision"))
     return {**asked, "config": found.config, "tokenizer": found.tokenizer}
 
@@ -64,13 +74,16 @@ class ContextualEmbedder(nn.Module):
     Args:
         settled: of :func:`settle`.
         pretrained: take up the pretrained weights; a bundle brings its own.
+        texts: it reads whole texts, and not words.
 
     Attributes:
         output_size: of a token.
         learning_rate: of the encoder itself; None for that of the model.
     """
 
-    def __init__(self, settled: Mapping[str, Any], *, pretrained: bool) -> None:
+    def __init__(
+        self, settled: Mapping[str, Any], *, pretrained: bool, texts: bool = False
+    ) -> None:
         super().__init__()
         config = settled["config"]
         self.bert = BertEmbedder(config, **{k: settled[k] for k in _OPTIONS if k in settled})
@@ -83,6 +96,7 @@ class ContextualEmbedder(nn.Module):
         self.learning_rate: float | None = settled.get("learning_rate")
         self._cached = bool(settled.get("cache", True)) and self.bert.tune == "frozen"
         self._cache: EmbeddingCache | None = None
+        self._unit = "pieces" if texts else self.bert.pooling  # what a state stands for
 
     def forward(self, batch: Batch, keep: bool = False) -> Tensor:
         """Embed a batch.
@@ -97,13 +111,49 @@ class ContextualEmbedder(nn.Module):
         mask = batch.mask
         places = batch.forms[mask].cpu().numpy()
         lengths = batch.lengths.tolist()
+
+        def lay(places: Ints, lengths: Sequence[int]) -> Pieces:
+            return self.pieces.arrange(batch.texts, places, lengths)
+
         if keep and self._cached:
-            states = self._kept(batch, places, lengths)
+            keys = [key_of([batch.texts[at] for at in some]) for some in _split(places, lengths)]
+            states = self._kept(keys, lay, places, lengths)
         else:
-            states = self._states(self.pieces.arrange(batch.texts, places, lengths))
+            states = self._states(lay(places, lengths))
         tokens = self.bert.mixed(states)
         x = tokens.new_zeros(*mask.shape, self.output_size)
         return x.masked_scatter(mask.unsqueeze(-1), tokens)
+
+    def of_spans(
+        self,
+        texts: Sequence[str],
+        spans: Sequence[Sequence[tuple[int, int]]],
+        keep: bool = False,
+    ) -> Tensor:
+        """Read texts whole, and embed parts of them.
+
+        Args:
+            texts: as written.
+            spans: of each text ``(start, end)`` of its parts in characters, the end exclusive.
+            keep: as for :meth:`forward`.
+
+        Returns:
+            ``(span, output_size)``, those of all texts end to end: the mean of the pieces that have
+            characters in the part, or the next piece where the tokenizer made nothing of it.
+        """
+        cut = self.pieces.of_texts(texts)
+        ids, lengths = np.concatenate([one.ids for one in cut]), [len(one.ids) for one in cut]
+        lay = self.pieces.arrange_pieces
+        if keep and self._cached:
+            states = self._kept([key_of([text]) for text in texts], lay, ids, lengths)
+        else:
+            states = self._states(lay(ids, lengths))
+        found = [one.within(some) for one, some in zip(cut, spans, strict=True)]
+        before = np.cumsum([0, *lengths])  # (text + 1,) pieces of those before
+        first = np.concatenate([at + start for (at, _), start in zip(found, before, strict=False)])
+        counts = np.concatenate([counts for _, counts in found])
+        runs = (torch.from_numpy(x).to(states.device) for x in (first, counts))
+        return mean_of_runs(self.bert.mixed(states), *runs)
 
     def _states(self, pieces: Pieces) -> Tensor:
         """Read pieces, some windows at a time unless it is trained: ``(token, layer, size)``."""
@@ -124,24 +174,19 @@ class ContextualEmbedder(nn.Module):
             parts.append(self.bert.states(ids, pieces.lengths[some], first, pieces.counts[tokens]))
         return torch.cat(parts)
 
-    def _kept(self, batch: Batch, places: Any, lengths: list[int]) -> Tensor:
-        """Look up the states of sentences, and work out those that are not there."""
+    def _kept(
+        self, keys: Sequence[bytes], lay: _Lay, places: Ints, lengths: Sequence[int]
+    ) -> Tensor:
+        """Look up the states of sequences, and work out those that are not there."""
         cache = self._open()
-        words = [batch.texts[at] for at in places]
-        ends = np.cumsum([0, *lengths])
-        spans = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        keys = [key_of(words[span]) for span in spans]
         new = [row for row, key in enumerate(keys) if cache.get(key) is None]
         if new:
-            some = np.concatenate([places[spans[row]] for row in new])
-            found = self._states(
-                self.pieces.arrange(batch.texts, some, [lengths[row] for row in new])
-            )
+            parts = _split(places, lengths)
+            sizes = [lengths[row] for row in new]
+            found = self._states(lay(np.concatenate([parts[row] for row in new]), sizes))
             halves = found.flatten(1).to(torch.float16).cpu().numpy()
-            start = 0
-            for row in new:
-                cache.add(keys[row], halves[start : start + lengths[row]].copy())
-                start += lengths[row]
+            for row, some in zip(new, _split(halves, sizes), strict=True):
+                cache.add(keys[row], some.copy())
         states = [kept for key in keys if (kept := cache.get(key)) is not None]
         flat = torch.from_numpy(np.concatenate(states).astype(np.float32))
         device = next(self.bert.parameters()).device
@@ -156,7 +201,7 @@ class ContextualEmbedder(nn.Module):
 
     def _digest(self) -> str:
         """Hash all that decides about the states of a sentence."""
-        about = (self.bert.pooling, self.bert.layers, self.pieces.text)
+        about = (_VERSION, self._unit, self.bert.layers, self.pieces.text)
         digest = hashlib.sha256(json.dumps(about).encode())
         for name, value in self.bert.bert.state_dict().items():
             digest.update(name.encode())
@@ -171,3 +216,65 @@ class ContextualEmbedder(nn.Module):
     def own_parameters(self) -> Iterator[nn.Parameter]:
         """Give the parameters of the encoder itself that are trained."""
         return (p for p in self.bert.bert.parameters() if p.requires_grad)
+
+
+def contextual_of(
+    asked: Mapping[str, Any], *, texts: bool = False
+) -> tuple[dict[str, Any], ContextualEmbedder]:
+    """Make the pretrained encoder of a model.
+
+    Args:
+        asked: ``model.embedder`` of a recipe or a bundle; of a recipe the pretrained weights are
+            taken up.
+        texts: it reads whole texts, and not words.
+
+    Returns:
+        what :func:`settle` makes of it, and the encoder.
+
+    Raises:
+        RecipeError: see :func:`settle` and :class:`seqlab.nn.bert.BertEmbedder`.
+        MissingExtraError: likewise.
+    """
+    settled = settle(asked)
+    pretrained = not any(key in asked for key in (*_FOUND, _BUNDLE))
+    return settled, ContextualEmbedder(settled, pretrained=pretrained, texts=texts)
+
+
+class ContextualModel(SequenceModel):
+    """Base of the models that may read with a pretrained encoder.
+
+    Attributes:
+        contextual: that encoder; None where there is none.
+    """
+
+    contextual: ContextualEmbedder | None
+
+    def tuned_apart(self) -> tuple[Iterable[nn.Parameter], float | None]:
+        """Give the pretrained encoder its own learning rate, where it has one."""
+        if self.contextual is None:
+            return (), None
+        return self.contextual.own_parameters(), self.contextual.learning_rate
+
+    def on_train_epoch_end(self) -> None:
+        """Keep on disk what a frozen encoder made of sentences."""
+        super().on_train_epoch_end()
+        self._flush()
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep on disk what a frozen encoder made of sentences."""
+        super().on_validation_epoch_end()
+        self._flush()
+
+    def on_test_epoch_end(self) -> None:
+        """Keep on disk what a frozen encoder made of sentences."""
+        super().on_test_epoch_end()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self.contextual is not None:
+            self.contextual.flush()
+
+
+def _split(rows: Any, lengths: Sequence[int]) -> list[Any]:
+    """Cut an array into the parts of each sequence."""
+    return np.split(rows, np.cumsum(lengths)[:-1])

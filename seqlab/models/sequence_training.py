@@ -62,6 +62,15 @@ def fed_own_words(
     return torch.cat(features, 1), torch.cat(weights, 1)
 
 
+def sampling_share(model: Translator) -> float:
+    """Say with what probability the decoder reads its own words now."""
+    if not (model.training and model.scheduled_sampling):
+        return 0.0
+    steps = model.scheduled_sampling_steps
+    reached = min(1.0, model.global_step / steps) if steps else 1.0
+    return model.scheduled_sampling * reached
+
+
 def sequence_training_of(arguments: Mapping[str, Any]) -> SequenceTraining | None:
     """Make the loss of whole translations that a translator's arguments ask for, if they do."""
     if arguments["sequence_loss"] == "none":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from seqlab.batch import CASINGS, Batch, Forms
 from seqlab.errors import check_range
-from seqlab.models.base import SequenceModel, own_arguments
-from seqlab.models.contextual import ContextualEmbedder, settle
+from seqlab.models.base import own_arguments
+from seqlab.models.contextual import ContextualModel, contextual_of
 from seqlab.models.parts import make_encoder
 from seqlab.nn.cells import CellName
 from seqlab.nn.dropout import Dropout, LockedDropout, WordDropout
@@ -31,7 +31,7 @@ _FEW = 32  # word forms for which preparing more than their vectors does not pay
 _WORDS_SHOWN = 8  # of a sentence, in a message
 
 
-class TokenModel(SequenceModel):
+class TokenModel(ContextualModel):
     """Base of the models that read words: a state for every token, seen in its context.
 
     Args:
@@ -123,10 +123,9 @@ class TokenModel(SequenceModel):
         arguments = own_arguments(locals())
         super().__init__(source_vocab, target_vocab, **options)
         _check_sizes(arguments)
-        self.contextual: ContextualEmbedder | None = None
+        self.contextual = None
         if embedder is not None:
-            arguments["embedder"] = settled = settle(embedder)
-            self.contextual = ContextualEmbedder(settled, pretrained="config" not in embedder)
+            arguments["embedder"], self.contextual = contextual_of(embedder)
         if source_vocab.vectors is not None:
             arguments["embedding_size"] = source_vocab.vectors.shape[1]
         self._config = {**arguments, **self._config}
@@ -146,31 +145,6 @@ class TokenModel(SequenceModel):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments but for the vocabularies, as plain JSON data."""
         return dict(self._config)
-
-    def tuned_apart(self) -> tuple[Iterable[nn.Parameter], float | None]:
-        """Give the pretrained encoder its own learning rate, where it has one."""
-        if self.contextual is None:
-            return (), None
-        return self.contextual.own_parameters(), self.contextual.learning_rate
-
-    def on_train_epoch_end(self) -> None:
-        """Keep on disk what a frozen encoder made of sentences."""
-        super().on_train_epoch_end()
-        self._flush()
-
-    def on_validation_epoch_end(self) -> None:
-        """Keep on disk what a frozen encoder made of sentences."""
-        super().on_validation_epoch_end()
-        self._flush()
-
-    def on_test_epoch_end(self) -> None:
-        """Keep on disk what a frozen encoder made of sentences."""
-        super().on_test_epoch_end()
-        self._flush()
-
-    def _flush(self) -> None:
-        if self.contextual is not None:
-            self.contextual.flush()
 
     def cool(self, temperature: float) -> None:
         """Divide scores by another temperature from now on; bundles keep it."""

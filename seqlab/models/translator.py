@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,22 +10,28 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from seqlab.models.base import SequenceModel, Stage, own_arguments
+from seqlab.models.base import Stage, own_arguments
+from seqlab.models.contextual import ContextualModel, contextual_of
+from seqlab.models.parts import make_encoder
 from seqlab.models.search import searched
-from seqlab.models.sequence_training import fed_own_words, sequence_training_of
+from seqlab.models.sequence_training import fed_own_words, sampling_share, sequence_training_of
 from seqlab.models.translator_parts import (
     Examples,
+    attention_of,
     check_arguments,
     copies_of,
+    encoder_options,
     laid_out,
     make_embedding,
+    versions_of,
 )
-from seqlab.nn.attention import Memory, coverage_loss, make_attention
+from seqlab.models.translator_source import ends_for, subword_vectors
+from seqlab.nn.attention import Memory, coverage_loss
 from seqlab.nn.cells import CellName
 from seqlab.nn.decoder_steps import DecoderSteps, Kept
-from seqlab.nn.decoders import Bridge, Decoder, Start, ends_of
+from seqlab.nn.decoders import Bridge, Decoder, Start
 from seqlab.nn.dropout import Dropout, LockedDropout, WordDropout
-from seqlab.nn.encoders import ConnectionName, MergeName, RecurrentEncoder
+from seqlab.nn.encoders import ConnectionName, MergeName
 from seqlab.nn.gru_scan import Nonlinearity
 from seqlab.nn.initialisation import Initialisation
 from seqlab.nn.losses import smoothed_cross_entropy
@@ -39,18 +44,18 @@ from seqlab.translation_metrics import TranslationScores
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_ENCODER = tuple(inspect.signature(RecurrentEncoder).parameters)[1:]  # all but its input's size
 _SHOWN = 12  # pieces of a sentence, in a message
 
 
-class Translator(SequenceModel):
+class Translator(ContextualModel):
     """An encoder, and a decoder that attends to it (Bahdanau et al., 2015; Luong et al., 2015).
 
     Args:
         source_vocab: the subwords of the source language.
         target_vocab: those of the target language; the same where they were learnt jointly.
         hidden_size: size of each direction of the encoder.
-        num_layers: layers of the encoder.
+        num_layers: layers of the encoder; 0 for none, beside ``embedder``: the decoder attends to
+            what that gives, and starts from its mean.
         embedding_size: of the subwords of both sides.
         cell: recurrent cell of the encoder (see :mod:`seqlab.nn.cells`).
         nonlinearity: ``tanh`` or ``relu``; cell ``rnn`` only.
@@ -64,6 +69,10 @@ class Translator(SequenceModel):
         forget_bias: of the encoder's cells, at the start.
         initialisation: of the recurrent layers of both: ``glorot``; ``orthogonal``; or ``uniform``
             as torch does it.
+        embedder: a pretrained encoder such as BERT that reads the source below the encoder or in
+            its place, as :class:`seqlab.models.tokens.TokenModel` has it; of each subword it gives
+            the mean of its pieces in it, so there is no ``pooling``. With ``words`` the embeddings
+            of the subwords stand beside it.
         decoder_size: size of the decoder, an LSTM.
         decoder_layers: layers of the decoder; they need not be as many as the encoder's.
         bridge: from the encoder's end to the decoder's start: ``linear``, ``copy`` or ``zero``.
@@ -127,6 +136,7 @@ class Translator(SequenceModel):
         learned_state: bool = False,
         forget_bias: float = 1.0,
         initialisation: Initialisation = "glorot",
+        embedder: dict[str, Any] | None = None,
         decoder_size: int = 512,
         decoder_layers: int = 1,
         bridge: Literal["linear", "copy", "zero"] = "linear",
@@ -159,31 +169,26 @@ class Translator(SequenceModel):
         arguments = own_arguments(locals())
         super().__init__(source_vocab, target_vocab, **options)
         check_arguments(type(self), arguments, source_vocab, target_vocab)
+        self.contextual = None
+        if embedder is not None:
+            arguments["embedder"], self.contextual = contextual_of(embedder, texts=True)
         self._config = {**arguments, **self._config}
-        self.source_embedding = make_embedding(len(source_vocab), embedding_size)
-        joint = source_vocab == target_vocab
-        one = tie == "all" or (tie == "auto" and joint)
+        words = embedder is None or bool(embedder.get("words"))
+        self.source_embedding = make_embedding(len(source_vocab), embedding_size) if words else None
+        one = tie == "all" or (tie == "auto" and words and source_vocab == target_vocab)
         # One table is registered once: a bundle keeps no tensor under two names.
         self.own_target_embedding = (
             None if one else make_embedding(len(target_vocab), embedding_size)
         )
         self.scale = math.sqrt(embedding_size)
-        encoder_options = {name: arguments[name] for name in _ENCODER}
-        self.encoder = RecurrentEncoder(embedding_size, **encoder_options)
+        size = embedding_size * words + (self.contextual.output_size if self.contextual else 0)
+        self.encoder = make_encoder(None, size, encoder_options(arguments))
         memory_size = self.encoder.output_size
         self.bridge = Bridge(bridge, memory_size, decoder_size, decoder_layers)
         self.decoder = Decoder(
             embedding_size,
             decoder_size,
-            make_attention(
-                attention,
-                decoder_size,
-                memory_size,
-                decoder_size,
-                heads=heads,
-                window=window,
-                coverage=coverage > 0,
-            ),
+            attention_of(arguments, memory_size),
             num_layers=decoder_layers,
             input_feeding=input_feeding,
             coverage=coverage > 0,
@@ -228,11 +233,24 @@ class Translator(SequenceModel):
     @property
     def target_embedding(self) -> nn.Embedding:
         """The subwords that the decoder reads, which may be those of the source."""
-        return self.own_target_embedding or self.source_embedding
+        table = self.own_target_embedding or self.source_embedding
+        assert table is not None
+        return table
 
     def embed(self, embedding: nn.Embedding, ids: Tensor) -> Tensor:
         """Look subwords up, each dimension of about unit variance, with dropout while training."""
         x: Tensor = embedding(ids) * self.scale
+        return self.dropout(self.word_dropout(x))  # type: ignore[no-any-return]
+
+    def embed_source(self, batch: PairBatch) -> Tensor:
+        """Return what the encoder reads ``(batch, source, dim)``, with dropout while training."""
+        if self.contextual is None:
+            assert self.source_embedding is not None
+            return self.embed(self.source_embedding, batch.source)
+        keep = self._trainer is not None
+        x = subword_vectors(self.contextual, self.source_vocab, batch, keep)
+        if self.source_embedding is not None:
+            x = torch.cat([self.source_embedding(batch.source) * self.scale, x], -1)
         return self.dropout(self.word_dropout(x))  # type: ignore[no-any-return]
 
     def encode(self, batch: PairBatch) -> tuple[Memory, Start]:
@@ -241,9 +259,8 @@ class Translator(SequenceModel):
         Returns:
             what the decoder attends to, and the state in which it begins.
         """
-        x = self.embed(self.source_embedding, batch.source)
-        states = self.encoder(x, batch.source_lengths)
-        start = self.bridge(ends_of(states, batch.source_lengths, self.encoder.forward_size))
+        states = self.encoder(self.embed_source(batch), batch.source_lengths)
+        start = self.bridge(ends_for(self, states, batch))
         memory = self.decoder.attention.memory(self.states_dropout(states), batch.source_lengths)
         return memory, start
 
@@ -262,7 +279,7 @@ class Translator(SequenceModel):
         """Return the mean smoothed negative log-likelihood of a target subword, in nats."""
         assert batch.target is not None
         memory, start = self.encode(batch)
-        share = self._sampling_share()
+        share = sampling_share(self)
         if share:
             features, attention = fed_own_words(self, batch, memory, start, share)
         else:
@@ -276,14 +293,6 @@ class Translator(SequenceModel):
             assert attention is not None
             total = total + self.coverage_share * coverage_loss(attention, batch.target_mask)
         return total / tokens
-
-    def _sampling_share(self) -> float:
-        """Say with what probability the decoder reads its own words now."""
-        if not (self.training and self.scheduled_sampling):
-            return 0.0
-        steps = self.scheduled_sampling_steps
-        reached = min(1.0, self.global_step / steps) if steps else 1.0
-        return self.scheduled_sampling * reached
 
     def negative_log_likelihood(
         self,
@@ -335,16 +344,8 @@ class Translator(SequenceModel):
 
     def steps(self, rows: int, rounded: bool) -> DecoderSteps:
         """Return the decoder laid out for search; see :class:`DecoderSteps`."""
-        parts = (self.decoder, self.target_embedding, self.output)
-        versions = tuple(
-            number
-            for part in parts
-            for p in part.parameters()
-            for number in (p.data_ptr(), p._version)
-        )
-
         return self._steps.get(
-            rows, rounded, versions, lambda count: laid_out(self, count, rounded)
+            rows, rounded, versions_of(self), lambda count: laid_out(self, count, rounded)
         )
 
     def translate(

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from seqlab.errors import RecipeError, check_range, nearest
 from seqlab.models.sequence_training import LOSSES, REWARDS
+from seqlab.models.translator_source import check_source
+from seqlab.nn.attention import Attention, make_attention
 from seqlab.nn.decoder_steps import DecoderSteps
+from seqlab.nn.encoders import RecurrentEncoder
 from seqlab.subwords import SubwordVocabulary
 
 if TYPE_CHECKING:
@@ -69,6 +72,47 @@ def make_embedding(rows: int, size: int) -> nn.Embedding:
     return embedding
 
 
+def encoder_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick what is said of the recurrent encoder out of a translator's arguments."""
+    names = tuple(inspect.signature(RecurrentEncoder).parameters)[1:]  # all but its input's size
+    options = {name: arguments[name] for name in names}
+    if not arguments["num_layers"]:
+        del options["initialisation"]  # it is the decoder's alone
+    return options
+
+
+def attention_of(arguments: Mapping[str, Any], memory_size: int) -> Attention:
+    """Make the attention that a translator's arguments ask for.
+
+    Args:
+        arguments: of its constructor.
+        memory_size: of the states that are attended to.
+
+    Raises:
+        RecipeError: the kind is unknown, or an argument does not fit it.
+    """
+    size = arguments["decoder_size"]
+    return make_attention(
+        arguments["attention"],
+        size,
+        memory_size,
+        size,
+        heads=arguments["heads"],
+        window=arguments["window"],
+        coverage=arguments["coverage"] > 0,
+    )
+
+
+def versions_of(model: Translator) -> tuple[int, ...]:
+    """Tell by numbers whether the weights that are laid out for search are still the same."""
+    return tuple(
+        number
+        for part in (model.decoder, model.target_embedding, model.output)
+        for p in part.parameters()
+        for number in (p.data_ptr(), p._version)
+    )
+
+
 def laid_out(model: Translator, rows: int, rounded: bool) -> DecoderSteps:
     """Lay a model's decoder out for search among about so many hypotheses at once."""
     output = model.output
@@ -115,18 +159,21 @@ def check_arguments(
                 "use data.class_path seqlab.TranslationData."
             )
     for name in _SIZES:
-        check_range(f"model.{name}", arguments[name], 1)
+        least = 0 if name == "num_layers" and arguments["embedder"] is not None else 1
+        check_range(f"model.{name}", arguments[name], least)
     for name in _SHARES:
         check_range(f"model.{name}", arguments[name], 0, 1)
-    for name, least in (
+    for name, lowest in (
         ("beam", 1),
         ("validation_beam", 1),
         ("max_extra", 1),
         ("coverage", 0),
         ("scheduled_sampling_steps", 0),
     ):
-        check_range(f"model.{name}", arguments[name], least)
+        check_range(f"model.{name}", arguments[name], lowest)
     _check_choices(cls, arguments)
+    if arguments["embedder"] is not None:
+        check_source(arguments, source)
     if arguments["tie"] == "all" and source != target:
         raise RecipeError(
             "model.tie all needs one vocabulary for both sides: set data.joint to true, or tie "

@@ -254,6 +254,8 @@ class BertEmbedder(nn.Module):
 
         Without ``layers: mix`` that is one layer. Of a frozen encoder it never changes.
         """
+        if self.tune == "frozen" and self.bert.training:  # no trainer has set a mode yet
+            self.bert.eval()
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen"):
             out = self.bert(
@@ -280,11 +282,7 @@ class BertEmbedder(nn.Module):
             return flat[last]
         if self.pooling == "first_last":
             return torch.cat([flat[first], flat[last]], 1)
-        token = torch.repeat_interleave(counts)  # (piece of a token,)
-        within = torch.arange(len(token), device=flat.device) - (counts.cumsum(0) - counts)[token]
-        total = flat.new_zeros(len(first), flat.shape[1])
-        total = total.index_add(0, token, flat[first[token] + within])
-        return total / counts.unsqueeze(1)
+        return mean_of_runs(flat, first, counts)
 
     def _freeze(self, count: int) -> None:
         """Keep the embeddings and some layers from the input as they came."""
@@ -303,6 +301,29 @@ class BertEmbedder(nn.Module):
         embeddings.requires_grad_(False)
         for layer in layers[:count]:
             layer.requires_grad_(False)
+
+
+def mean_of_runs(rows: Tensor, first: Tensor, counts: Tensor) -> Tensor:
+    """Take the mean of rows that follow one another.
+
+    Args:
+        rows: ``(row, size)``.
+        first: ``(run,)`` int64, the first row of each run; runs may overlap.
+        counts: ``(run,)`` int64, how many rows each has, at least one.
+
+    Returns:
+        ``(run, size)``.
+
+    Example:
+        >>> rows = torch.tensor([[1.0], [2.0], [6.0]])
+        >>> mean_of_runs(rows, torch.tensor([0, 0]), torch.tensor([1, 3])).tolist()
+        [[1.0], [3.0]]
+    """
+    run = torch.repeat_interleave(counts)  # (row of a run,)
+    within = torch.arange(len(run), device=rows.device) - (counts.cumsum(0) - counts)[run]
+    total = rows.new_zeros(len(first), rows.shape[1])
+    total = total.index_add(0, run, rows[first[run] + within])
+    return total / counts.unsqueeze(1)
 
 
 def _built(config: dict[str, Any]) -> Any:

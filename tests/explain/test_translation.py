@@ -11,12 +11,16 @@ from seqlab.errors import UsageError
 from seqlab.explain import view
 from seqlab.explain.options import Options
 from seqlab.explain.pieces import END, by_words
+from seqlab.explain.terminal import Look
 from seqlab.explain.translation import TranslationExplanation, explain_translation
+from seqlab.explain.translation_page import translation_page_of
+from seqlab.explain.translation_terminal import translation_picture_of
 from seqlab.models.translator import Translator
 from seqlab.nn.encoders import RecurrentEncoder
 from seqlab.pairs import PairBatch
-from seqlab.subwords import SubwordVocabulary
+from seqlab.subwords import SubwordVocabulary, train_tokenizer
 from seqlab.translation_pipeline import TranslationPipeline
+from tests.models.test_contextual import asked
 
 Make = Callable[..., Translator]
 TEXT = "Ada saw Paris, the\tBo."
@@ -157,3 +161,28 @@ def test_plain_data_hold_everything(make_translator: Make) -> None:
     for name, values in found.layers[0].series.items():
         assert torch.equal(torch.tensor(layer["series"][name]), values)
     assert data["unit"] is None
+
+
+def of_bytes() -> SubwordVocabulary:
+    return SubwordVocabulary(train_tokenizer(iter([TEXT] * 3), "bpe", 300), language="en")
+
+
+def test_without_a_recurrent_encoder_there_are_no_layers_to_show(make_translator: Make) -> None:
+    model = make_translator(source=of_bytes(), embedder=asked(), num_layers=0)
+    found = told(model)
+    assert found.layers == []
+    assert found.columns == ["Ada", "saw", "Paris,", "the", "Bo.", END]
+    assert all(sum(row) == pytest.approx(1) for row in found.weights)
+    assert "encoder, layer" not in translation_picture_of(found, Look(80))
+    assert '<section class="cell" hidden>' in translation_page_of(found, "m")
+    json.dumps(found.to_dict())
+    refused: list[dict[str, Any]] = [{"layer": 1}, {"direction": "forward"}, {"unit": 2}]
+    for options in refused:
+        with pytest.raises(UsageError, match="the model has no recurrent encoder"):
+            told(model, **options)
+
+
+def test_an_encoder_above_a_pretrained_one_is_traced(make_translator: Make) -> None:
+    found = told(make_translator(source=of_bytes(), embedder=asked()))
+    assert [trace.direction for trace in found.layers] == ["forward", "backward"]
+    assert found.layers[0].series["hidden"].shape[0] == len(found.source.pieces)
