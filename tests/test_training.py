@@ -133,7 +133,7 @@ def test_metrics_say_what_was_scored_and_how(fitted: Run) -> None:
         *(
             f"{s}/{k}"
             for s in ("val", "test")
-            for k in ("ece", "ece_uncalibrated", "reliability", "temperature")
+            for k in ("ece", "ece_uncalibrated", "reliability", "temperature", "abstention")
         ),
         *("seed", "data", "versions", "hardware", "split", "monitor", "best_epoch", "epochs"),
         *("parameters", "train/seconds", "train/tokens_per_second", "peak_memory_mb"),
