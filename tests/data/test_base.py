@@ -260,7 +260,7 @@ def test_a_resumed_run_begins_with_the_order_of_its_epoch(epoch: int) -> None:
     corpus.trainer = cast(Any, SimpleNamespace(fit_loop=loop))
     sampler = corpus.train_dataloader().sampler
     assert isinstance(sampler, BucketSampler)
-    expected = BucketSampler(sampler.lengths, 1, 4096, shuffle=True)
+    expected = BucketSampler(sampler.lengths, 1, 4096, shuffle=True, seed=corpus.seed)
     expected.set_epoch(epoch)
     assert [b.tolist() for b in sampler] == [b.tolist() for b in expected]
 
