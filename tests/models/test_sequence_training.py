@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from seqlab.errors import RecipeError
-from seqlab.models.sequence_training import REWARDS, SequenceTraining, fed_own_words
+from seqlab.models.sequence_training import (
+    REWARDS,
+    SequenceTraining,
+    fed_own_words,
+    sampling_share,
+)
 from seqlab.models.translator import Translator
 from seqlab.pairs import PairBatch
 from tests.models.test_translator import BEGIN, PAIRS, SMALL, WAYS, batch_of, letters, made
@@ -54,11 +59,11 @@ def test_with_own_words_alone_the_best_one_of_each_step_is_read() -> None:
 
 def test_scheduled_sampling_is_for_training_and_grows() -> None:
     model = made(scheduled_sampling=0.4, scheduled_sampling_steps=10)
-    assert model._sampling_share() == 0.0  # at step 0
+    assert sampling_share(model) == 0.0  # at step 0
     model.scheduled_sampling_steps = 0
-    assert model._sampling_share() == 0.4
+    assert sampling_share(model) == 0.4
     model.eval()
-    assert model._sampling_share() == 0.0
+    assert sampling_share(model) == 0.0
 
 
 @pytest.mark.parametrize("name", ["minimum_risk", "self_critical"])
