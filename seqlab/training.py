@@ -233,6 +233,9 @@ def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> 
         overrides = ["--data.hold_out", "0", *_no_files(overrides), *overrides]
     if trained.config.get("embedder"):  # as in the bundle, which needs no pretrained files
         overrides = ["--model.embedder.bundle", str(folder.resolve()), *overrides]
+    if isinstance(trained, TokenModel):  # word vectors decided, which are not read again
+        size = ["--model.embedding_size", str(trained.config["embedding_size"])]
+        overrides = [*size, *overrides]
     cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
     cli.model.load_state_dict(trained.state_dict())
     if isinstance(trained, TokenModel) and isinstance(cli.model, TokenModel):

@@ -229,6 +229,23 @@ def test_a_model_is_scored_as_its_run_was(
         assert found["split"] == ("validation" if stage == "val" else "test")
 
 
+def test_a_model_with_word_vectors_is_scored_without_them(
+    place: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus()
+    vectors = Path("vectors.txt")
+    vectors.write_text("ada 0.1 0.2 0.3\nlondon 0.4 0.5 0.6\n", encoding="utf-8")
+    words = ["--data.path", "my_corpus", "--data.vectors", str(vectors)]
+    assert main(["fit", "ner", *words, "--trainer.max_epochs", "1", *SMALL]) == 0
+    vectors.unlink()
+    capsys.readouterr()
+    assert main(["test", "ner", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    metrics = read_json(Path("runs/ner/1/metrics.json"))
+    for key in ("test/span_f1", "test/accuracy", "test/ece", "test/abstention"):
+        assert found[key] == metrics[key]
+
+
 def test_scores_are_a_table_for_people(inside: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "ner"]) == 0
     out, err = capsys.readouterr()
