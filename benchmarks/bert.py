@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,13 +184,17 @@ def cascade(args: argparse.Namespace) -> None:
         )
 
 
+def results_in(results: Path, prefix: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Read what is kept of each corpus: its name, its title, the results."""
+    for corpus, title in TITLES.items():
+        file = results / f"{prefix}{corpus}.json"
+        if file.is_file():
+            yield corpus, title, json.loads(file.read_text(encoding="utf-8"))
+
+
 def scores_table(results: Path) -> str:
     lines = []
-    for corpus, title in TITLES.items():
-        file = results / f"{corpus}.json"
-        if not file.is_file():
-            continue
-        found = json.loads(file.read_text(encoding="utf-8"))
+    for _, title, found in results_in(results):
         pairs = {(p["first"], p["second"]): p for p in found["pairs"]}
         lines += [
             f"**{title}**: {found['scorer']} on test, {found['sentences']:,} sentences.",
@@ -237,11 +242,9 @@ def against(name: str, pairs: dict[Any, Any]) -> str:
 
 
 def summary_table(results: Path) -> str:
-    files = {corpus: results / f"{corpus}.json" for corpus in TITLES}
     found = {
-        corpus: {row["name"]: row for row in json.loads(file.read_text(encoding="utf-8"))["rows"]}
-        for corpus, file in files.items()
-        if file.is_file()
+        corpus: {row["name"]: row for row in kept["rows"]}
+        for corpus, _, kept in results_in(results)
     }
     lines = [
         f"| system | {' | '.join(TITLES[corpus] for corpus in found)} |",
@@ -266,12 +269,8 @@ def calibration_table(results: Path) -> str:
         "| runs |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for corpus, title in TITLES.items():
-        file = results / f"{corpus}.json"
-        if not file.is_file():
-            continue
-        found = json.loads(file.read_text(encoding="utf-8"))["confidence"]
-        for way, runs in found.items():
+    for _, title, found in results_in(results):
+        for way, runs in found["confidence"].items():
             cells = [title, way]
             cells += [both(runs, split) for split in ("val", "test")]
             cells += [f"{statistics.mean(r['test/temperature'] for r in runs):.2f}", str(len(runs))]
@@ -291,11 +290,8 @@ def cascades_table(results: Path) -> str:
         "cascade | seeds |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for corpus, title in TITLES.items():
-        file = results / f"cascade-{corpus}.json"
-        if not file.is_file():
-            continue
-        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    for _, title, found in results_in(results, "cascade-"):
+        rows = found["rows"]
         by = {name: [r for r in rows if r["route"] == name] for name in ("small", "large", "auto")}
 
         def mean(name: str, key: str, by: dict[str, Any] = by) -> float:
