@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -131,7 +131,25 @@ def _parser() -> Parser:
         help="each line of the input is a text, whatever it looks like; answers to what is piped "
         "in then come at once",
     )
+    _add_confidence(add)
     add("--device", default="auto", help="auto (default), cpu, or cuda")
+    add(
+        "--precision",
+        choices=["exact", "fast"],
+        default="exact",
+        help="exact: float32 (default); fast: matrix products in bfloat16, which a GPU and a CPU "
+        "with AVX512_BF16 do faster",
+    )
+    add(
+        "--trust",
+        action="store_true",
+        help="allow the model to name classes of other packages, which runs their code",
+    )
+    add_search_arguments(parser)
+    return parser
+
+
+def _add_confidence(add: Callable[..., Any]) -> None:
     add("--no-confidence", action="store_true", help="leave probabilities out; a little faster")
     add(
         "--min-confidence",
@@ -161,20 +179,6 @@ def _parser() -> Parser:
         "thresholds on the validation split of their training and takes the cheapest that scores "
         "no less than the better of the two alone",
     )
-    add(
-        "--precision",
-        choices=["exact", "fast"],
-        default="exact",
-        help="exact: float32 (default); fast: matrix products in bfloat16, which a GPU and a CPU "
-        "with AVX512_BF16 do faster",
-    )
-    add(
-        "--trust",
-        action="store_true",
-        help="allow the model to name classes of other packages, which runs their code",
-    )
-    add_search_arguments(parser)
-    return parser
 
 
 def parse(argv: Sequence[str]) -> Options:

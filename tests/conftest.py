@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
+import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -89,3 +94,30 @@ def corpora() -> Path:
     if "SEQLAB_DATA" not in os.environ:
         pytest.skip(REAL_REASON)
     return Path(os.environ["SEQLAB_DATA"])
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[[str], Any]:
+    """Open a page in headless Chromium; its script leaves "found" and JSON as the title."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    options += " --disable-background-networking --disable-component-update --disable-sync"
+
+    def found(page: str) -> Any:
+        file = tmp_path / "page.html"
+        file.write_text(page, encoding="utf-8")
+        command = [browser, *options.split(), f"--user-data-dir={tmp_path / 'profile'}"]
+        done = subprocess.run(
+            [*command, "--dump-dom", file.as_uri()],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        match = re.search(r"<title>found(.*?)</title>", done.stdout)
+        assert match, done.stderr[-2000:]
+        return json.loads(html.unescape(match[1]))
+
+    return found

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from html import escape
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seqlab.compare.page import page_of
 from tests.compare.test_comparison import three
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def test_labels_have_bars_of_all_systems() -> None:
@@ -71,8 +67,7 @@ def test_tags_stand_below_their_words() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_a_narrow_screen_scrolls_tables_and_not_the_page(tmp_path: Path) -> None:
+def test_a_narrow_screen_scrolls_tables_and_not_the_page(browse: Callable[[str], Any]) -> None:
     found = three()
     found.pairs[0].second = "a name that is long because of settings=1, other_settings=2"
     page = escape(page_of(replace(found, differing=[])))
@@ -85,24 +80,6 @@ def test_a_narrow_screen_scrolls_tables_and_not_the_page(tmp_path: Path) -> None
     )
     frame = f"<iframe style='width:390px;border:0' srcdoc='{page}' onload='probe()'></iframe>"
     script = f"<script>function probe() {{ {probe} }}</script>"
-    (tmp_path / "frame.html").write_text(script + frame, encoding="utf-8")
-    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
-    options += " --disable-background-networking --disable-component-update --disable-sync"
-    done = subprocess.run(
-        [
-            str(CHROMIUM),
-            *options.split(),
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            (tmp_path / "frame.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    match = re.search(r"<title>found(.*?)</title>", done.stdout)
-    assert match, done.stderr[-2000:]
-    whole, visible, scrolling = json.loads(match[1])
+    whole, visible, scrolling = browse(script + frame)
     assert whole == visible <= 390
     assert scrolling >= 2

@@ -3,10 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +16,6 @@ from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
 from seqlab.nn.cells import CELLS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 EVIL = "</script><script>alert('Ada')</script> saw {{css}} \x1b[0m\u202e\ud800 Paris <!-- &amp;"
 
 
@@ -133,29 +129,10 @@ document.title = "found" + JSON.stringify(shown);
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_the_script_draws_orders_and_tells(tagger: Tagger, tmp_path: Path) -> None:
+def test_the_script_draws_orders_and_tells(tagger: Tagger, browse: Callable[[str], Any]) -> None:
     found = told(tagger, "Ada saw Paris <.")
     page = page_of(found, "m").replace("</body>", f"<script>{PROBE}</script></body>")
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
-    options += " --disable-background-networking --disable-component-update --disable-sync"
-    done = subprocess.run(
-        [
-            str(CHROMIUM),
-            *options.split(),
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            (tmp_path / "page.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    match = re.search(r"<title>found(.*?)</title>", done.stdout)
-    assert match, done.stderr[-2000:]
-    hidden, order, wide, high, top = json.loads(match[1].replace("&lt;", "<"))
+    hidden, order, wide, high, top = browse(page)
     series = found.layers[0].series
     value = f"{series['hidden'][2, 1].item():.1f}".replace("-", "\u2212")
     assert hidden.startswith(f"Paris (word 3), unit 2: hidden {value[:-1]}")
