@@ -7,8 +7,9 @@ tokens, ``form`` the distinct word forms of a batch, ``character`` the character
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from seqlab.vocabulary import PADDING_ID, Vocabulary
 CASINGS = 8  # padding, lower, Title, UPPER, miXed, digits, with digits, other
 _EDGE = 32  # a word of more than 64 characters is known by its first and last 32
 Ints = NDArray[np.int64]
+Data = TypeVar("Data", "Batch", "Forms")
 
 
 @dataclass
@@ -151,6 +153,18 @@ class Forms:
             sums=self.sums,
             texts=self.texts,
         )
+
+
+def on_device(data: Data, device: torch.device) -> Data:
+    """Return a batch, or forms, with every tensor on a device."""
+    moved: dict[str, Any] = {}
+    for field in fields(data):
+        value = getattr(data, field.name)
+        if isinstance(value, Tensor):
+            moved[field.name] = value.to(device)
+        elif field.name == "features":
+            moved[field.name] = tuple(column.to(device) for column in value)
+    return replace(data, **moved)
 
 
 class _Rows(dict[str, int]):

@@ -12,22 +12,31 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import seqlab
 from seqlab.errors import BundleError
-from seqlab.models.base import SequenceModel
-from seqlab.models.parts import import_name
+from seqlab.networks.base import Network
+from seqlab.networks.parts import import_name
 from seqlab.subwords import vocabulary_from_dict
+
+if TYPE_CHECKING:
+    from seqlab.models.base import SequenceModel
 
 FORMAT = 1
 _WEIGHTS = "model.safetensors"
 _CHECKED = ("source_vocab.json", "target_vocab.json", _WEIGHTS)
 _TRUSTED = "seqlab."
+# A bundle names the model that can be trained; who only predicts takes its network, which needs no
+# training framework.
+_NETWORKS = {
+    f"seqlab.models.{name.lower()}.{name}": f"seqlab.networks.{name.lower()}.{name}Network"
+    for name in ("Tagger", "Classifier", "Translator")
+}
 
 
 def save_bundle(
-    model: SequenceModel,
+    model: Network,
     folder: str | Path,
     *,
     metrics: Mapping[str, Any] | None = None,
@@ -62,7 +71,7 @@ def save_bundle(
         config = {
             "format": FORMAT,
             "seqlab": seqlab.__version__,
-            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "class": _name_of(type(model)),
             "arguments": model.config,
             "sha256": {name: _digest(new / name) for name in _CHECKED},
         }
@@ -145,12 +154,30 @@ def _seal(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
+def _name_of(cls: type[Network]) -> str:
+    """Name the class that a bundle is of: of a network the model that trains it."""
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    return {network: model for model, network in _NETWORKS.items()}.get(name, name)
+
+
+@overload
+def load_bundle(
+    path: str | Path, *, trust: bool = False, trainable: Literal[True] = True
+) -> SequenceModel: ...
+
+
+@overload
+def load_bundle(path: str | Path, *, trust: bool = False, trainable: Literal[False]) -> Network: ...
+
+
+def load_bundle(path: str | Path, *, trust: bool = False, trainable: bool = True) -> Network:
     """Build the model of a bundle, in evaluation mode on the CPU.
 
     Args:
         path: a bundle or a run folder.
         trust: allow classes outside seqlab to be imported, which runs their code.
+        trainable: whether a trainer is to train or score it. Otherwise it is its network alone,
+            which predicts the same, loads faster, and needs no Lightning.
 
     Returns:
         the model.
@@ -174,7 +201,8 @@ def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
         vocabulary_from_dict(_read_json(folder, f"{side}_vocab.json"))
         for side in ("source", "target")
     )
-    cls = _class(folder, config["class"])
+    name = config["class"] if trainable else _NETWORKS.get(config["class"], config["class"])
+    cls = _class(folder, name)
     try:
         model = cls(source, target, **config["arguments"])
         model.load_state_dict(load_file(folder / _WEIGHTS))
@@ -187,7 +215,7 @@ def load_bundle(path: str | Path, *, trust: bool = False) -> SequenceModel:
     return model.eval()
 
 
-def _class(folder: Path, name: str) -> type[SequenceModel]:
+def _class(folder: Path, name: str) -> type[Network]:
     try:
         cls = import_name(name)
     except ImportError as error:
@@ -195,7 +223,7 @@ def _class(folder: Path, name: str) -> type[SequenceModel]:
             f"{folder} asks for the class {name}, which cannot be imported ({error}); install the "
             "package that it belongs to, or another version of seqlab."
         ) from error
-    if not (isinstance(cls, type) and issubclass(cls, SequenceModel)):
+    if not (isinstance(cls, type) and issubclass(cls, Network)):
         raise BundleError(f"{folder} asks for {name}, which is no model: get the model again.")
     return cls
 

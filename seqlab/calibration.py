@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from seqlab.confidence import Confidence
 from seqlab.label_metrics import calibration_error
-from seqlab.models.classifier import Classifier
-from seqlab.models.tagger import Tagger
+from seqlab.networks.classifier import ClassifierNetwork
+from seqlab.networks.tagger import TaggerNetwork
 from seqlab.nn.precision import using
 from seqlab.tags import UNKNOWN, spans_of
 
@@ -66,7 +66,9 @@ class Calibration(NamedTuple):
 
 def is_calibrated(model: object) -> bool:
     """Say whether a model has confidences that a temperature can mend."""
-    return isinstance(model, Tagger) or (isinstance(model, Classifier) and not model.multi_label)
+    return isinstance(model, TaggerNetwork) or (
+        isinstance(model, ClassifierNetwork) and not model.multi_label
+    )
 
 
 @torch.inference_mode()
@@ -86,7 +88,7 @@ def scored(model: Any, batches: Iterable[Any]) -> tuple[list[Scored], bool]:
     for batch in batches:
         batch = model.transfer_batch_to_device(batch, model.device, 0)
         with using(model.precision, model.device):
-            if isinstance(model, Tagger):
+            if isinstance(model, TaggerNetwork):
                 scores = model.emissions(batch).float()
             else:
                 scores = model.logits(batch)[0]
@@ -108,7 +110,7 @@ def _target(model: Any, gold: Sequence[Sequence[str]], scores: Tensor) -> Tensor
     target = scores.new_full(scores.shape[:-1], -1, dtype=torch.int64)
     for row, labels in enumerate(gold):
         ids = torch.tensor([known(label) for label in labels], dtype=torch.int64)
-        if isinstance(model, Tagger):
+        if isinstance(model, TaggerNetwork):
             target[row, : len(ids)] = ids
         elif len(ids) == 1:
             target[row] = ids[0]
@@ -128,7 +130,9 @@ def fit_temperature(model: Any, kept: Sequence[Scored]) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    loss = _tagging_loss(model, kept) if isinstance(model, Tagger) else _label_loss(model, kept)
+    loss = (
+        _tagging_loss(model, kept) if isinstance(model, TaggerNetwork) else _label_loss(model, kept)
+    )
     if not math.isfinite(loss(1.0)) or loss(1.0) == 0.0:
         return 1.0
     bounds = (math.log(COOLEST), math.log(HOTTEST))
@@ -138,7 +142,7 @@ def fit_temperature(model: Any, kept: Sequence[Scored]) -> float:
     return float(math.exp(best.x))
 
 
-def _tagging_loss(model: Tagger, kept: Sequence[Scored]) -> Callable[[float], float]:
+def _tagging_loss(model: TaggerNetwork, kept: Sequence[Scored]) -> Callable[[float], float]:
     def loss(temperature: float) -> float:
         crf, total = model.tempered(temperature), 0.0
         for one in kept:
@@ -148,7 +152,7 @@ def _tagging_loss(model: Tagger, kept: Sequence[Scored]) -> Callable[[float], fl
     return loss
 
 
-def _label_loss(model: Classifier, kept: Sequence[Scored]) -> Callable[[float], float]:
+def _label_loss(model: ClassifierNetwork, kept: Sequence[Scored]) -> Callable[[float], float]:
     def loss(temperature: float) -> float:
         return sum(
             float(
@@ -187,7 +191,7 @@ def _confidences(model: Any, kept: Sequence[Scored], temperature: float) -> tupl
     """How sure the model is of each answer, and whether that is right."""
     sure: list[float] = []
     right: list[bool] = []
-    if isinstance(model, Tagger):
+    if isinstance(model, TaggerNetwork):
         confidence, crf = Confidence(model.target_vocab), model.tempered(temperature)
         for one in kept:
             _of_tags(model, confidence, crf, one, temperature, sure, right)
@@ -200,7 +204,7 @@ def _confidences(model: Any, kept: Sequence[Scored], temperature: float) -> tupl
 
 
 def _of_tags(
-    model: Tagger,
+    model: TaggerNetwork,
     confidence: Confidence,
     crf: Any,
     one: Scored,

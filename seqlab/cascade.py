@@ -13,7 +13,7 @@ from typing import Any, Generic
 
 from seqlab.errors import UsageError, check_range
 from seqlab.labelled import Labelled
-from seqlab.models.classifier import Classifier
+from seqlab.networks.classifier import ClassifierNetwork
 from seqlab.pipeline import Pipeline, Result, Served
 from seqlab.sentence import Sentence
 from seqlab.tagged import Tagged
@@ -121,6 +121,6 @@ def _check_alike(small: Any, large: Any) -> None:
 def _answers(model: Any) -> set[str]:
     """All that a model may answer, as the corpus writes it."""
     vocab = model.target_vocab
-    if isinstance(model, Classifier) or not model.has_spans:
+    if isinstance(model, ClassifierNetwork) or not model.has_spans:
         return set(vocab.tokens)
     return {tag.partition("-")[2] for tag in vocab.tokens} | {f"scheme {vocab.written}"}

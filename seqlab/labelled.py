@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from seqlab.batch import Batch
-from seqlab.models.classifier import Classifier
+from seqlab.networks.classifier import ClassifierNetwork
 from seqlab.sentence import Sentence, Sentences
 
 _ALL = 5  # up to so many labels are all printed; of more, the most probable
@@ -89,7 +89,7 @@ class Labelling:
 
     unit = "text"
 
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: ClassifierNetwork) -> None:
         self._model = model
         self._attends = has_attention(model)
         self._ids = {label: number for number, label in enumerate(model.target_vocab.tokens)}
@@ -141,7 +141,7 @@ class Labelling:
         )
 
 
-def has_attention(model: Classifier) -> bool:
+def has_attention(model: ClassifierNetwork) -> bool:
     """Say whether a classifier weighs the tokens of a text by attention."""
     pooling = model.config["pooling"]
     return "attention" in ([pooling] if isinstance(pooling, str) else pooling)

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from seqlab.abstention import Point, point_for, points
-from seqlab.batch import Batch, Forms, FormTable, Ints
+from seqlab.batch import Batch, Data, Forms, FormTable, Ints, on_device
 from seqlab.errors import SeqlabError
 from seqlab.labelled import Labelled, Labelling
-from seqlab.models.classifier import Classifier
-from seqlab.models.tagger import Tagger
-from seqlab.models.tokens import TokenModel
-from seqlab.models.translator import Translator
+from seqlab.networks.classifier import ClassifierNetwork
+from seqlab.networks.tagger import TaggerNetwork
+from seqlab.networks.tokens import TokenNetwork
+from seqlab.networks.translator import TranslatorNetwork
 from seqlab.nn.precision import Precision, check_precision, using
 from seqlab.sentence import Sentence, check_sentence, sentence_of
 from seqlab.tagged import Tagged, TaggedSpan, Tagging
@@ -35,7 +35,6 @@ _BATCHES_AHEAD = 16  # how many batches of tokens are read before the first of t
 _FORMS_KEPT = 200_000  # word forms whose spelling is remembered from batch to batch
 
 Result = TypeVar("Result")
-Data = TypeVar("Data", Batch, Forms)
 
 
 class Task(Protocol[Result]):
@@ -131,7 +130,7 @@ class Pipeline(Served[Result]):
     @overload
     def __init__(
         self: Pipeline[Tagged],
-        model: Tagger,
+        model: TaggerNetwork,
         *,
         device: str = "auto",
         tokens_per_batch: int = 4096,
@@ -143,7 +142,7 @@ class Pipeline(Served[Result]):
     @overload
     def __init__(
         self: Pipeline[Labelled],
-        model: Classifier,
+        model: ClassifierNetwork,
         *,
         device: str = "auto",
         tokens_per_batch: int = 4096,
@@ -155,7 +154,7 @@ class Pipeline(Served[Result]):
     @overload
     def __init__(
         self: Pipeline[Any],
-        model: TokenModel,
+        model: TokenNetwork,
         *,
         device: str = "auto",
         tokens_per_batch: int = 4096,
@@ -166,7 +165,7 @@ class Pipeline(Served[Result]):
 
     def __init__(
         self,
-        model: TokenModel,
+        model: TokenNetwork,
         *,
         device: str = "auto",
         tokens_per_batch: int = 4096,
@@ -291,10 +290,7 @@ class Pipeline(Served[Result]):
             return *self._forms.forms(self._forms.index(words), often=True), features
 
     def _moved(self, data: Data) -> Data:
-        if self.device.type == "cpu":
-            return data
-        moved: Data = self.model.transfer_batch_to_device(data, self.device, 0)
-        return moved
+        return data if self.device.type == "cpu" else on_device(data, self.device)
 
     def batch(self, sentences: Sequence[Sentence]) -> Batch:
         """Put sentences that have tokens together, on the device of the model."""
@@ -302,17 +298,17 @@ class Pipeline(Served[Result]):
         return self._moved(forms.batch(places, [len(s.tokens) for s in sentences], features))
 
 
-def is_served(model: object) -> TypeGuard[Tagger | Classifier]:
+def is_served(model: object) -> TypeGuard[TaggerNetwork | ClassifierNetwork]:
     """Say whether there is a pipeline for a model."""
-    return isinstance(model, Tagger | Classifier)
+    return isinstance(model, TaggerNetwork | ClassifierNetwork)
 
 
 def _task_of(model: object) -> Any:
-    if isinstance(model, Tagger):
+    if isinstance(model, TaggerNetwork):
         return Tagging(model)
-    if isinstance(model, Classifier):
+    if isinstance(model, ClassifierNetwork):
         return Labelling(model)
-    remedy = ": use TranslationPipeline" if isinstance(model, Translator) else ""
+    remedy = ": use TranslationPipeline" if isinstance(model, TranslatorNetwork) else ""
     raise TypeError(
         f"a pipeline serves a Tagger or a Classifier, and this is a {type(model).__name__}{remedy}."
     )

@@ -122,9 +122,9 @@ def _load(model: str, *, device: str, trust: bool) -> Pipeline[Any] | Translatio
 
 
 def _is_classifier(pipeline: Pipeline[Any]) -> bool:
-    from seqlab.models.classifier import Classifier
+    from seqlab.networks.classifier import ClassifierNetwork
 
-    return isinstance(pipeline.model, Classifier)
+    return isinstance(pipeline.model, ClassifierNetwork)
 
 
 def _writer(pipeline: Pipeline[Any], options: Options) -> _Write:
@@ -159,9 +159,9 @@ def _writer(pipeline: Pipeline[Any], options: Options) -> _Write:
 
 def _check_attention(pipeline: Pipeline[Any], options: Options) -> None:
     from seqlab.labelled import has_attention
-    from seqlab.models.classifier import Classifier
+    from seqlab.networks.classifier import ClassifierNetwork
 
-    if not isinstance(pipeline.model, Classifier):
+    if not isinstance(pipeline.model, ClassifierNetwork):
         raise UsageError(
             f"--explain shows the attention of a classifier, and {options.model} is a tagger: "
             "leave it out."

@@ -12,7 +12,7 @@ import yaml
 
 import seqlab
 from seqlab.errors import RecipeError, nearest
-from seqlab.models.parts import import_name
+from seqlab.networks.parts import import_name
 
 _LINKED = {"source_vocab", "target_vocab", "self"}
 _CLASSES = ("model", "data")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from seqlab.batch import Batch
 from seqlab.confidence import Confidence
 from seqlab.errors import SeqlabError
-from seqlab.models.tagger import Tagger
+from seqlab.networks.tagger import TaggerNetwork
 from seqlab.nn.crf import CRF
 from seqlab.sentence import Sentence, Sentences, places_of_words
 from seqlab.tags import OUTSIDE, UNKNOWN, Span, convert, spans_of, split_tag
@@ -189,7 +189,7 @@ class Tagging:
 
     unit = "sentence"
 
-    def __init__(self, model: Tagger) -> None:
+    def __init__(self, model: TaggerNetwork) -> None:
         scheme = model.target_vocab.scheme
         if scheme not in _SCHEMES:
             raise SeqlabError(

@@ -29,7 +29,7 @@ from seqlab.callbacks import LAST, RunKeeper
 from seqlab.configuration import SeqlabCLI, build, quiet
 from seqlab.errors import BundleError, SeqlabError, UsageError
 from seqlab.interrupts import find_checkpoint, interruptible, read_checkpoint, what_is_left
-from seqlab.models.tokens import TokenModel
+from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn import kernels
 from seqlab.recipe import find_recipe
 from seqlab.zoo import model_folder
@@ -233,12 +233,12 @@ def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> 
         overrides = ["--data.hold_out", "0", *_no_files(overrides), *overrides]
     if trained.config.get("embedder"):  # as in the bundle, which needs no pretrained files
         overrides = ["--model.embedder.bundle", str(folder.resolve()), *overrides]
-    if isinstance(trained, TokenModel):  # word vectors decided, which are not read again
+    if isinstance(trained, TokenNetwork):  # word vectors decided, which are not read again
         size = ["--model.embedding_size", str(trained.config["embedding_size"])]
         overrides = [*size, *overrides]
     cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
     cli.model.load_state_dict(trained.state_dict())
-    if isinstance(trained, TokenModel) and isinstance(cli.model, TokenModel):
+    if isinstance(trained, TokenNetwork) and isinstance(cli.model, TokenNetwork):
         cli.model.cool(trained.temperature)
         cli.model.measure(trained.precision_curve)
     cli.datamodule.setup("test")

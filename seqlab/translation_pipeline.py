@@ -16,8 +16,8 @@ from typing import Any, overload
 import torch
 
 from seqlab.errors import UsageError
-from seqlab.models.search import searched
-from seqlab.models.translator import Translator
+from seqlab.networks.search import searched
+from seqlab.networks.translator import TranslatorNetwork
 from seqlab.nn.precision import Precision, check_precision, using
 from seqlab.nn.search import Constraints, Hypothesis, SearchOptions
 from seqlab.pairs import PairBatch
@@ -83,7 +83,7 @@ class TranslationPipeline:
 
     def __init__(
         self,
-        model: Translator | Sequence[Translator],
+        model: TranslatorNetwork | Sequence[TranslatorNetwork],
         *,
         device: str = "auto",
         tokens_per_batch: int = 4096,
@@ -357,7 +357,7 @@ def _check_models(models: Sequence[object]) -> None:
     if not models:
         raise UsageError("there is no model to translate with: give one translator or several.")
     for model in models:
-        if not isinstance(model, Translator):
+        if not isinstance(model, TranslatorNetwork):
             raise TypeError(
                 f"a translation pipeline serves Translators, and this is a {type(model).__name__}: "
                 "use Pipeline for a Tagger or a Classifier."

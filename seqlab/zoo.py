@@ -8,7 +8,7 @@ from typing import Any
 from seqlab import runs
 from seqlab.bundle import find_bundle, load_bundle
 from seqlab.errors import BundleError, RecipeError
-from seqlab.models.translator import Translator
+from seqlab.networks.translator import TranslatorNetwork
 from seqlab.pipeline import Pipeline, is_served
 from seqlab.recipe import find_recipe
 from seqlab.translation_pipeline import TranslationPipeline
@@ -32,8 +32,8 @@ def load(
         BundleError: there is no model there, or it is damaged or not trusted.
         UsageError: the recipe was never run here.
     """
-    loaded = load_bundle(model_folder(model), trust=trust)
-    if isinstance(loaded, Translator):
+    loaded = load_bundle(model_folder(model), trust=trust, trainable=False)
+    if isinstance(loaded, TranslatorNetwork):
         return TranslationPipeline(loaded, device=device)
     if not is_served(loaded):
         raise BundleError(f"{model} is a {type(loaded).__name__}, which no pipeline serves yet.")

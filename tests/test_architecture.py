@@ -30,7 +30,7 @@ FLOORS = {
             "__init__ caches errors recipe runs samples",
             "batch embedding_cache label_metrics metrics nn pairs schemes significance "
             "subword_training subwords tags translation_metrics vocabulary word_pieces words",
-            "data models",
+            "data models networks",
             "abstention bundle calibration callbacks cascade confidence invariance labelled output "
             "pipeline report sentence tagged translated translation_pipeline wishes",
             "compare configuration explain interrupts lint package predict predict_cascade "
@@ -42,7 +42,11 @@ FLOORS = {
     for name in names.split()
 }
 # Siblings that never meet, and the only modules of seqlab that a floor-mate may know.
-STRANGERS = {"data": {"models"}, "models": {"data"}}
+STRANGERS = {
+    "data": {"models", "networks"},
+    "models": {"data"},
+    "networks": {"data", "models"},
+}
 ALLOWED = {"nn": {"nn", "caches", "errors", "tags"}}
 # Packages too heavy to be met by chance, and the one file that may import each, inside functions.
 HOMES_OF_HEAVY = {"datasets": "data/sources.py", "transformers": "nn/bert.py"}

@@ -142,7 +142,7 @@ def test_the_printed_configuration_has_the_keys_of_all_bases(
         build(recipe, ["--model.hidden_size", "3", "--print_config"])
     printed = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
     assert set(printed) == set(build(recipe, []).model.config)
-    assert printed["hidden_size"] == 3  # of TokenModel
+    assert printed["hidden_size"] == 3  # of TokenNetwork
     assert printed["decoder"] == "crf"  # of Tagger
     assert printed["learning_rate"] == 0.002  # of SequenceModel
 

@@ -318,7 +318,7 @@ def test_batches_order_padding_and_kernels_change_nothing(
     monkeypatch.setenv(VARIABLE, "plain")
     alone = [Pipeline(model, device="cpu")([words])[0] for words in texts]
     monkeypatch.setenv(VARIABLE, kernels)
-    monkeypatch.setattr("seqlab.models.tokens._FEW", 4)  # so that all is done that saves work
+    monkeypatch.setattr("seqlab.networks.tokens._FEW", 4)  # so that all is done that saves work
     order = random.Random(1).sample(range(60), 60)
     for tokens_per_batch in (1, 20, 100, 4096):
         pipeline = Pipeline(model, device="cpu", tokens_per_batch=tokens_per_batch)
@@ -392,7 +392,7 @@ def test_a_stream_goes_on_after_one_that_was_left_or_failed() -> None:
 def test_weights_that_change_between_calls_count(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqlab.models.tokens._FEW", 1)
+    monkeypatch.setattr("seqlab.networks.tokens._FEW", 1)
     model, other = make(), make()
     pipeline = Pipeline(model, device="cpu")
     texts = sentences(20)
@@ -498,7 +498,7 @@ def test_columns_that_the_model_needs_are_asked_for_and_used() -> None:
 
 def test_threads_may_share_a_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seqlab.pipeline._FORMS_KEPT", 50)  # the table is emptied all the time
-    monkeypatch.setattr("seqlab.models.tokens._FEW", 4)
+    monkeypatch.setattr("seqlab.networks.tokens._FEW", 4)
     model = tagger()
     shared = Pipeline(model, device="cpu", tokens_per_batch=64)
     rng = random.Random(9)

@@ -13,9 +13,9 @@ from seqlab.calibration import calibration_of, is_calibrated, scored
 from seqlab.data.sampling import cut
 from seqlab.errors import SeqlabError, UsageError
 from seqlab.metrics import count_spans, count_tags
-from seqlab.models.classifier import Classifier
-from seqlab.models.tagger import Tagger
-from seqlab.models.translator import Translator
+from seqlab.networks.classifier import ClassifierNetwork
+from seqlab.networks.tagger import TaggerNetwork
+from seqlab.networks.translator import TranslatorNetwork
 from seqlab.nn.precision import using
 from seqlab.significance import Floats, Score, accuracy, f1
 
@@ -96,11 +96,11 @@ def calibration_error(model: Any, data: Any) -> float | None:
 
 
 def _answered(model: Any, batch: Any) -> Sequence[Any]:
-    if isinstance(model, Tagger):
+    if isinstance(model, TaggerNetwork):
         return model.decode(model.emissions(batch), batch.mask)
-    if isinstance(model, Classifier):
+    if isinstance(model, ClassifierNetwork):
         return model.choose(model.classify(batch).probabilities)
-    if isinstance(model, Translator):
+    if isinstance(model, TranslatorNetwork):
         return model.target_vocab.decode([best[0].ids for best in model.translate(batch)])
     raise SeqlabError(f"a {type(model).__name__} cannot be compared.")
 
@@ -121,17 +121,17 @@ def _counted(
 ) -> Outcomes:
     about = (digest, sentences, answers, gold)
     counts: list[Sequence[float]]
-    if isinstance(model, Translator):
+    if isinstance(model, TranslatorNetwork):
         counts, signature = _of_translations(answers, gold)
         return Outcomes("texts", signature, *about, _array(counts, 10), bleu)
-    if isinstance(model, Tagger) and model.has_spans:
+    if isinstance(model, TaggerNetwork) and model.has_spans:
         scheme = model.target_vocab.scheme
         counts = []
         for ours, right in zip(answers, gold, strict=True):
             ((found, wanted, hits),), _ = count_spans([ours], [right], [], scheme)
             counts.append((hits, found, wanted))
         return Outcomes("tags", "span F1", *about, _array(counts, 3), f1, scheme)
-    if isinstance(model, Tagger):
+    if isinstance(model, TaggerNetwork):
         counts = [count_tags([a], [b])[:2] for a, b in zip(answers, gold, strict=True)]
         return Outcomes("tags", "accuracy", *about, _array(counts, 2), accuracy)
     if model.multi_label:

@@ -65,7 +65,7 @@ def price_of(system: System, model: Any, sentences: Sequence[str] | None) -> Pri
         model: of its first run.
         sentences: of the test split; None measures no speed.
     """
-    from seqlab.models.translator import Translator
+    from seqlab.networks.translator import TranslatorNetwork
 
     every = [one.metrics for one in system.runs]
     peaks = [m["peak_memory_mb"] for m in every if m.get("peak_memory_mb")]
@@ -78,7 +78,7 @@ def price_of(system: System, model: Any, sentences: Sequence[str] | None) -> Pri
         hardware=str(every[0].get("hardware", "")),
     )
     if sentences:
-        measure = _time_translator if isinstance(model, Translator) else _time_reader
+        measure = _time_translator if isinstance(model, TranslatorNetwork) else _time_reader
         measure(price, model, sentences)
     return price
 

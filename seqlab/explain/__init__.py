@@ -37,7 +37,7 @@ def run(argv: Sequence[str]) -> int:
     from seqlab.explain.terminal import look
     from seqlab.zoo import model_folder
 
-    model = load_bundle(model_folder(options.model), trust=options.trust)
+    model = load_bundle(model_folder(options.model), trust=options.trust, trainable=False)
     explain, page_of, picture_of = _ways(model)
     if options.html is None:
         found = explain(model, text, options)
@@ -61,9 +61,9 @@ def _ways(
     model: object,
 ) -> tuple[Callable[..., Any], Callable[..., str], Callable[..., str]]:
     """Say what looks at a model, and what makes a page and a picture of what was found."""
-    from seqlab.models.translator import Translator
+    from seqlab.networks.translator import TranslatorNetwork
 
-    if isinstance(model, Translator):
+    if isinstance(model, TranslatorNetwork):
         from seqlab.explain.translation import explain_translation
         from seqlab.explain.translation_page import translation_page_of
         from seqlab.explain.translation_terminal import translation_picture_of
@@ -78,18 +78,19 @@ def _ways(
 
 def _cost(options: Options) -> int:
     """Show what a model costs."""
+    from seqlab.bundle import load_bundle
     from seqlab.explain.cost import cost_of
     from seqlab.explain.cost_table import table_of
-    from seqlab.pipeline import Pipeline
-    from seqlab.zoo import load
+    from seqlab.pipeline import Pipeline, is_served
+    from seqlab.zoo import model_folder
 
-    pipeline = load(options.model, device=options.device, trust=options.trust)
-    if not isinstance(pipeline, Pipeline):
+    model = load_bundle(model_folder(options.model), trust=options.trust)
+    if not is_served(model):
         raise SeqlabError(
-            f"what a {type(pipeline.model).__name__} costs is not known: leave --cost out, or name "
-            "a tagger or a classifier."
+            f"what a {type(model).__name__} costs is not known: leave --cost out, or name a tagger "
+            "or a classifier."
         )
-    found = cost_of(pipeline, options.tokens)
+    found = cost_of(Pipeline(model, device=options.device), options.tokens)
     data = {"path": options.model, **found.to_dict()}
     with destination(None) as write:
         shown = json.dumps(data) + "\n" if options.json else table_of(found, options.model)

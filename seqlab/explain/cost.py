@@ -14,9 +14,9 @@ from seqlab.batch import Batch
 from seqlab.explain.holding import Holding
 from seqlab.explain.pace import Pace, counter_of, pace_of, sentences_of
 from seqlab.explain.parts import Part, parts_of, watched
-from seqlab.models.classifier import Classifier
-from seqlab.models.tagger import Tagger
-from seqlab.models.tokens import TokenModel
+from seqlab.networks.classifier import ClassifierNetwork
+from seqlab.networks.tagger import TaggerNetwork
+from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn import costs
 from seqlab.nn.costs import Cost
 from seqlab.pipeline import Pipeline
@@ -143,7 +143,7 @@ def cost_of(pipeline: Pipeline[Any], tokens: int = 25, seconds: float = SECONDS)
     )
 
 
-def _letters(model: TokenModel, sentences: Sequence[Sentence]) -> float | None:
+def _letters(model: TokenNetwork, sentences: Sequence[Sentence]) -> float | None:
     """How many characters the words have, in the mean over distinct ones."""
     if model.embedder is None or model.embedder.characters is None:
         return None
@@ -165,7 +165,8 @@ def _in_training(
     pipeline: Pipeline[Any], sentences: Sequence[Sentence], parts: Sequence[Part]
 ) -> Counter[str]:
     """Count what is alive, by part, when a loss is there and its gradient is not yet taken."""
-    model, holding = pipeline.model, Holding()
+    model: Any = pipeline.model  # one that can be trained
+    holding = Holding()
     batch = pipeline.batch(sentences)
     batch.target = _target(model, batch)
     model.train()
@@ -180,11 +181,11 @@ def _in_training(
 
 
 @torch.no_grad()
-def _target(model: TokenModel, batch: Batch) -> Tensor:
+def _target(model: TokenNetwork, batch: Batch) -> Tensor:
     """What the model itself says, for want of a better answer."""
-    if isinstance(model, Tagger):
+    if isinstance(model, TaggerNetwork):
         return model.crf.best(model.emissions(batch), batch.mask)[0]
-    assert isinstance(model, Classifier)
+    assert isinstance(model, ClassifierNetwork)
     probabilities = model.classify(batch).probabilities  # (batch, label)
     return (probabilities >= 0.5).float() if model.multi_label else probabilities.argmax(-1)
 

@@ -12,10 +12,10 @@ from seqlab.errors import BundleError, SeqlabError, UsageError
 from seqlab.explain.decisions import Decision, decisions_of
 from seqlab.explain.options import Options
 from seqlab.explain.view import View, plain_layers, traces_of, view_of
-from seqlab.models.base import SequenceModel
-from seqlab.models.classifier import Classifier
-from seqlab.models.tagger import Tagger
-from seqlab.models.translator import Translator
+from seqlab.networks.base import Network
+from seqlab.networks.classifier import ClassifierNetwork
+from seqlab.networks.tagger import TaggerNetwork
+from seqlab.networks.translator import TranslatorNetwork
 from seqlab.nn.traces import Trace, traceable
 from seqlab.pipeline import Labelled, Pipeline, Tagged, is_served
 from seqlab.sentence import Sentence
@@ -95,7 +95,7 @@ class Explanation:
 
 
 @torch.inference_mode()
-def explain(model: SequenceModel, text: str, options: Options) -> Explanation:
+def explain(model: Network, text: str, options: Options) -> Explanation:
     """Look at what a model does with a text.
 
     Args:
@@ -111,7 +111,7 @@ def explain(model: SequenceModel, text: str, options: Options) -> Explanation:
             option is for other models.
         SeqlabError: the model's encoder cannot be looked into, or it needs more than words.
     """
-    if isinstance(model, Translator):
+    if isinstance(model, TranslatorNetwork):
         raise UsageError("a Translator is explained by seqlab.explain.translation: call that.")
     if not is_served(model):
         raise BundleError(
@@ -136,17 +136,17 @@ def explain(model: SequenceModel, text: str, options: Options) -> Explanation:
     x = model.embed(batch)  # (1, time, dim)
     view = view_of(model, x, options)
     found = Explanation(Pipeline(model, device="cpu")(text), view, traces_of(model, x, view))
-    if isinstance(model, Tagger):
+    if isinstance(model, TaggerNetwork):
         return replace(found, decisions=_decisions(model, batch, view.shown))
     return replace(found, attention=_attention(model, batch, view.shown))
 
 
-def _decisions(model: Tagger, batch: Batch, shown: range) -> list[Decision]:
+def _decisions(model: TaggerNetwork, batch: Batch, shown: range) -> list[Decision]:
     emissions = model.emissions(batch)  # (1, time, tag)
     (tags,) = model.decode(emissions, batch.mask)
     return decisions_of(model.crf, emissions[0], tags, model.target_vocab.tokens, shown)
 
 
-def _attention(model: Classifier, batch: Batch, shown: range) -> list[list[float]] | None:
+def _attention(model: ClassifierNetwork, batch: Batch, shown: range) -> list[list[float]] | None:
     weights = model.classify(batch).attention  # (1, head, time)
     return None if weights is None else weights[0, :, shown.start : shown.stop].tolist()

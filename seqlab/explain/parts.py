@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from seqlab.errors import SeqlabError
-from seqlab.models.classifier import Classifier
-from seqlab.models.tagger import Tagger
-from seqlab.models.tokens import TokenModel
+from seqlab.networks.classifier import ClassifierNetwork
+from seqlab.networks.tagger import TaggerNetwork
+from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn import costs
 from seqlab.nn.costs import Cost
 from seqlab.nn.encoders import NoEncoder, RecurrentEncoder
@@ -37,7 +37,7 @@ class Part(NamedTuple):
     cost: Cost | None
 
 
-def parts_of(model: TokenModel, tokens: int = 25, letters: float = 0.0) -> list[Part]:
+def parts_of(model: TokenNetwork, tokens: int = 25, letters: float = 0.0) -> list[Part]:
     """Take a model apart.
 
     Args:
@@ -60,7 +60,7 @@ def parts_of(model: TokenModel, tokens: int = 25, letters: float = 0.0) -> list[
     return [*parts, *_task_parts(model, tokens)]
 
 
-def _word_parts(model: TokenModel, letters: float) -> list[Part]:
+def _word_parts(model: TokenNetwork, letters: float) -> list[Part]:
     embedder = model.embedder
     if embedder is None:
         return []
@@ -107,15 +107,15 @@ def is_known(encoder: object) -> bool:
     return True
 
 
-def _task_parts(model: TokenModel, tokens: int) -> list[Part]:
+def _task_parts(model: TokenNetwork, tokens: int) -> list[Part]:
     """What comes after the encoder."""
-    if isinstance(model, Tagger):
+    if isinstance(model, TaggerNetwork):
         search = costs.of_crf(model.crf.num_tags, sweeps=1 + model.has_spans)
         if model.decoder == "softmax":
             search = search._replace(element=0)
         output = _part("output layer", model.emit, cost=costs.of_linear(model.emit))
         return [output, _part(f"decoder: {model.decoder}", model.crf, cost=search)]
-    if isinstance(model, Classifier):
+    if isinstance(model, ClassifierNetwork):
         once = costs.of_linear(model.output)
         output = _part("output layer", model.output, cost=Cost(once.matrix / tokens, 0))
         return [_part("pooling", model.pooling, cost=costs.of_pooling(model.pooling)), output]
@@ -124,7 +124,7 @@ def _task_parts(model: TokenModel, tokens: int) -> list[Part]:
 
 @contextmanager
 def watched(
-    model: TokenModel, parts: Sequence[Part], enter: Callable[[str], None]
+    model: TokenNetwork, parts: Sequence[Part], enter: Callable[[str], None]
 ) -> Iterator[None]:
     """Tell which part of a model is at work whenever another takes its turn.
 
@@ -149,7 +149,7 @@ def watched(
                 stack.callback(hook.remove)
         for module in of_words:  # what they give is put beside the word's own vector
             stack.callback(module.register_forward_hook(partial(turn, first)).remove)
-        if isinstance(model, Tagger):  # the search is no call of the module
+        if isinstance(model, TaggerNetwork):  # the search is no call of the module
             stack.callback(model.emit.register_forward_hook(partial(turn, last)).remove)
         if isinstance(encoder, RecurrentEncoder) and is_known(encoder):
             _watch_layers(encoder, [part.name for part in parts if not part.modules], turn, stack)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqlab.explain.pieces import END, label_of
-from seqlab.models.translator import Translator
+from seqlab.networks.translator import TranslatorNetwork
 from seqlab.pairs import PairBatch
 from seqlab.subwords import SubwordVocabulary
 
@@ -63,7 +63,7 @@ class Retold(NamedTuple):
 
 
 @torch.no_grad()
-def retold(model: Translator, batch: PairBatch, ids: Sequence[int]) -> Retold:
+def retold(model: TranslatorNetwork, batch: PairBatch, ids: Sequence[int]) -> Retold:
     """Let a model make a known translation step by step, and look at each.
 
     Args:
@@ -90,14 +90,14 @@ def retold(model: Translator, batch: PairBatch, ids: Sequence[int]) -> Retold:
     return Retold([Step(*row) for row in rows], attention[0])
 
 
-def _spelt(model: Translator, ids: Tensor) -> list[str]:
+def _spelt(model: TranslatorNetwork, ids: Tensor) -> list[str]:
     pieces = model.target_vocab.pieces(ids.tolist())
     ends = (ids == SubwordVocabulary.END).tolist()
     return [END if end else piece for piece, end in zip(pieces, ends, strict=True)]
 
 
 def _alternatives(
-    model: Translator, found: Tensor, chosen: Tensor
+    model: TranslatorNetwork, found: Tensor, chosen: Tensor
 ) -> list[list[tuple[str, float]]]:
     """The most probable other pieces of each step, those that can never be said apart."""
     others = found.scatter(1, chosen.unsqueeze(1), -1.0)

@@ -14,7 +14,7 @@ from seqlab.explain.options import Options
 from seqlab.explain.pieces import Side, by_words, source_side, target_side
 from seqlab.explain.steps import Step, retold
 from seqlab.explain.view import WORDS, View, plain_layers, traces_in, view_of
-from seqlab.models.translator import Translator
+from seqlab.networks.translator import TranslatorNetwork
 from seqlab.nn.attention_kinds import MultiHeadAttention
 from seqlab.nn.encoders import NoEncoder
 from seqlab.nn.traces import Trace
@@ -123,7 +123,9 @@ def _side(side: Side) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def explain_translation(model: Translator, text: str, options: Options) -> TranslationExplanation:
+def explain_translation(
+    model: TranslatorNetwork, text: str, options: Options
+) -> TranslationExplanation:
     """Translate a text, and look at how the model did it.
 
     Args:
@@ -189,7 +191,7 @@ def _unread(total: int, options: Options) -> View:
     return View(range(total), frozenset(), None, total, WORDS, False)
 
 
-def _kind(model: Translator) -> str:
+def _kind(model: TranslatorNetwork) -> str:
     attention = model.decoder.attention
     name = str(model.config["attention"])
     if isinstance(attention, MultiHeadAttention):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from seqlab.errors import UsageError
 from seqlab.explain.options import Options
-from seqlab.models.tokens import TokenModel, windows
-from seqlab.models.translator import Translator
+from seqlab.networks.tokens import TokenNetwork, windows
+from seqlab.networks.translator import TranslatorNetwork
 from seqlab.nn.encoders import Encoder
 from seqlab.nn.traces import DIRECTIONS, Trace, trace
 
@@ -80,7 +80,7 @@ class Looked(Protocol):
         """What the encoder reads there, as it is shown."""
 
 
-def view_of(model: TokenModel | Translator, x: Tensor, options: Options) -> View:
+def view_of(model: TokenNetwork | TranslatorNetwork, x: Tensor, options: Options) -> View:
     """Find out what is looked at, and refuse what is not there.
 
     Args:
@@ -151,7 +151,7 @@ def _cut(found: Trace, unit: int | None) -> Trace:
     return replace(found, series=series)
 
 
-def traces_of(model: TokenModel, x: Tensor, view: View) -> list[Trace]:
+def traces_of(model: TokenNetwork, x: Tensor, view: View) -> list[Trace]:
     """Trace the words that are looked at, as the model reads them: long texts in its windows.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import lightning.pytorch as lightning
@@ -16,57 +16,24 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torchmetrics import Metric
 
-from seqlab.errors import TrainingError, check_range
+from seqlab.errors import TrainingError
+from seqlab.networks.base import Network
 from seqlab.nn.averaging import WeightAverage
-from seqlab.nn.optimizers import (
-    OptimizerName,
-    ScheduleName,
-    clip_gradients_,
-    make_optimizer,
-    schedule_factor,
-)
-from seqlab.nn.precision import Precision, check_precision, using
+from seqlab.nn.optimizers import clip_gradients_, make_optimizer, schedule_factor
+from seqlab.nn.precision import using
 from seqlab.subwords import SubwordVocabulary
 from seqlab.vocabulary import Vocabulary
 
 Stage = Literal["val", "test"]
-_NO_ARGUMENTS = {"self", "source_vocab", "target_vocab", "options", "__class__"}
 
 
-def own_arguments(frame: Mapping[str, Any]) -> dict[str, Any]:
-    """Pick out what belongs into ``config`` of what a constructor was given.
-
-    Args:
-        frame: its ``locals()``, taken in its first line.
-
-    Returns:
-        its arguments by name but for the vocabularies and ``**options``, which are recorded by the
-        base classes that take them.
-    """
-    return {name: value for name, value in frame.items() if name not in _NO_ARGUMENTS}
-
-
-class SequenceModel(lightning.LightningModule):
+class SequenceModel(Network, lightning.LightningModule):
     """Base of the task models; works in anybody's ``Trainer``.
 
     Args:
         source_vocab: what goes in.
         target_vocab: what comes out.
-        optimizer: ``sgd``, ``adam`` or ``adamw``.
-        learning_rate: step size after the warm-up.
-        weight_decay: of the optimizer, for matrices only.
-        momentum: of SGD.
-        betas: decay of the two moments of the Adams.
-        schedule: ``constant``; ``plateau`` (multiplied by ``plateau_factor`` when the monitored
-            score has not risen for more than ``plateau_patience`` epochs); ``cosine`` or ``linear``
-            down to 0.
-        warmup_steps: steps over which the learning rate rises from near 0.
-        plateau_factor: see ``schedule``.
-        plateau_patience: see ``schedule``.
-        averaging: decay of a moving average of the weights, which is what is scored and kept, such
-            as 0.998; 0 scores and keeps the weights themselves.
-        precision: ``exact``: float32; ``fast``: matrix products in bfloat16, in training and when
-            it is scored (see :mod:`seqlab.nn.precision`).
+        **options: see :class:`seqlab.networks.base.Network`.
 
     Attributes:
         monitor: name of the validation score that chooses the best epoch; larger is better.
@@ -81,59 +48,15 @@ class SequenceModel(lightning.LightningModule):
         self,
         source_vocab: Vocabulary | SubwordVocabulary,
         target_vocab: Vocabulary | SubwordVocabulary,
-        *,
-        optimizer: OptimizerName = "adam",
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        schedule: ScheduleName = "constant",
-        warmup_steps: int = 0,
-        plateau_factor: float = 0.5,
-        plateau_patience: int = 3,
-        averaging: float = 0.0,
-        precision: Precision = "exact",
+        **options: Any,
     ) -> None:
-        arguments = own_arguments(locals())
-        super().__init__()
-        for name, value in (
-            ("learning_rate", learning_rate),
-            ("weight_decay", weight_decay),
-            ("warmup_steps", warmup_steps),
-            ("plateau_patience", plateau_patience),
-        ):
-            check_range(f"model.{name}", value, 0)
-        check_range("model.momentum", momentum, 0, 1)
-        for beta in betas:
-            check_range("model.betas", beta, 0, 1)
-        check_range("model.plateau_factor", plateau_factor, 0, 1)
-        check_range("model.averaging", averaging, 0, 1)
-        check_precision(precision, "model.precision")
-        self.source_vocab: Any = source_vocab
-        self.target_vocab: Any = target_vocab
-        self.optimizer_name: OptimizerName = optimizer
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.momentum = momentum
-        self.betas = (betas[0], betas[1])
-        self.schedule: ScheduleName = schedule
-        self.warmup_steps = warmup_steps
-        self.plateau_factor = plateau_factor
-        self.plateau_patience = plateau_patience
-        self.averaging = averaging
-        self.precision: Precision = precision
-        self._config = {**arguments, "betas": list(betas)}  # as a bundle gives them back
+        super().__init__(source_vocab, target_vocab, **options)
         self.scorers = nn.ModuleDict()
         self.last_scores: dict[str, Any] = {}
         self.scored_epoch = -1
         self._average: WeightAverage | None = None
         self._loss_sum: Tensor | None = None
         self._loss_steps = 0
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments but for the vocabularies, as plain JSON data."""
-        raise TypeError(f"{type(self).__name__} does not record its configuration.")
 
     def loss(self, batch: Any) -> Tensor:
         """Return the training loss of a batch, a scalar."""
@@ -158,12 +81,14 @@ class SequenceModel(lightning.LightningModule):
             self.score(batch, "test")
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the validation split."""
+        """Log the scores of the validation split, and keep what was worked out for it."""
         self._log_scores("val")
+        self.flush()
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores of the test split."""
+        """Log the scores of the test split, and keep what was worked out for it."""
         self._log_scores("test")
+        self.flush()
 
     def _log_scores(self, stage: Stage) -> None:
         self.last_scores = self.scores(stage)
@@ -248,6 +173,7 @@ class SequenceModel(lightning.LightningModule):
             plateau = self.lr_schedulers()
             assert isinstance(plateau, ReduceLROnPlateau)
             plateau.step(score)
+        self.flush()
 
     def _not_finite(self, batch: Any = None) -> TrainingError:
         place = f"in epoch {self.current_epoch} at step {self.global_step}"
@@ -258,14 +184,6 @@ class SequenceModel(lightning.LightningModule):
             f"the loss is not a number any more {place}: lower model.learning_rate (now "
             f"{self.learning_rate:g}) or trainer.gradient_clip_val."
         )
-
-    def beginning(self, batch: Any) -> str | None:
-        """Return how the first sequence of a batch begins, for a message; None where unknown."""
-        return None
-
-    def tuned_apart(self) -> tuple[Iterable[nn.Parameter], float | None]:
-        """Give the parameters with a learning rate of their own, and that; None where none has."""
-        return (), None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its schedule; see the class arguments."""

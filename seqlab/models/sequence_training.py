@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from seqlab.models.translator import Translator
 
 REWARDS = {"bleu": sentence_bleu, "chrf": sentence_chrf}
-LOSSES = ("minimum_risk", "self_critical")
 
 
 def fed_own_words(

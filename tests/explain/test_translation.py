@@ -20,7 +20,7 @@ from seqlab.nn.encoders import RecurrentEncoder
 from seqlab.pairs import PairBatch
 from seqlab.subwords import SubwordVocabulary, train_tokenizer
 from seqlab.translation_pipeline import TranslationPipeline
-from tests.models.test_contextual import asked
+from tests.networks.test_contextual import asked
 
 Make = Callable[..., Translator]
 TEXT = "Ada saw Paris, the\tBo."

@@ -19,10 +19,11 @@ from seqlab.batch import Batch, FormTable
 from seqlab.bundle import load_bundle, save_bundle
 from seqlab.configuration import quiet
 from seqlab.errors import DataError, RecipeError
-from seqlab.models.base import SequenceModel
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
-from seqlab.models.tokens import TokenModel
+from seqlab.networks.base import Network
+from seqlab.networks.classifier import ClassifierNetwork
+from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn.optimizers import make_optimizer
 from seqlab.vocabulary import Vocabulary, word_vocabulary
 
@@ -370,7 +371,7 @@ def test_models_of_the_other_kind_of_data_are_named() -> None:
 def test_a_configuration_names_every_argument_of_the_class_and_of_its_bases() -> None:
     arguments = [
         name
-        for cls in (Classifier, TokenModel, SequenceModel)
+        for cls in (ClassifierNetwork, TokenNetwork, Network)
         for name in list(inspect.signature(cls).parameters)[2:]
         if name != "options"
     ]

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 from seqlab.batch import Batch, FormTable
 from seqlab.configuration import quiet
 from seqlab.errors import RecipeError
-from seqlab.models.base import SequenceModel
 from seqlab.models.tagger import Tagger
-from seqlab.models.tokens import TokenModel
+from seqlab.networks.base import Network
+from seqlab.networks.tagger import TaggerNetwork
+from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn.crf import CRF
 from seqlab.nn.encoders import BiLSTM
 from seqlab.nn.optimizers import make_optimizer
@@ -263,7 +264,7 @@ def test_a_configuration_makes_the_model_again(changes: dict[str, Any]) -> None:
 def test_a_configuration_names_every_argument_of_the_class_and_of_its_bases() -> None:
     arguments = [
         name
-        for cls in (Tagger, TokenModel, SequenceModel)
+        for cls in (TaggerNetwork, TokenNetwork, Network)
         for name in list(inspect.signature(cls).parameters)[2:]
         if name != "options"
     ]

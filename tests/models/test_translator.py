@@ -19,8 +19,8 @@ from seqlab.callbacks import RunKeeper
 from seqlab.configuration import quiet
 from seqlab.data.translation import TranslationData
 from seqlab.errors import RecipeError
-from seqlab.models.search import searched
 from seqlab.models.translator import Translator
+from seqlab.networks.search import searched
 from seqlab.nn.search import Constraints, SearchOptions
 from seqlab.pairs import PairBatch
 from seqlab.subwords import SubwordVocabulary, train_tokenizer
@@ -244,7 +244,7 @@ def test_steps_are_laid_out_anew_after_a_step_of_training() -> None:
 
 
 def test_what_is_laid_out_outlives_a_second_call_of_eval(monkeypatch: pytest.MonkeyPatch) -> None:
-    from seqlab.models import translator
+    from seqlab.networks import translator
 
     model, batch = made().eval(), batch_of(PAIRS)
     model.translate(batch)

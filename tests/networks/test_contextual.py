@@ -17,7 +17,7 @@ from seqlab.bundle import load_bundle, save_bundle
 from seqlab.configuration import quiet
 from seqlab.errors import RecipeError
 from seqlab.explain.parts import parts_of
-from seqlab.models.contextual import settle
+from seqlab.networks.contextual import settle
 from seqlab.pipeline import Pipeline
 from tests.nn.test_bert import configuration, pretrained, wordpiece
 
@@ -113,7 +113,7 @@ def test_windows_are_read_in_groups_where_nothing_is_trained(
     batch = table.batch(table.index(["the", "dog", "Londoners"] * 40), [100, 20])
     with torch.no_grad():
         whole = model.emissions(batch)
-        monkeypatch.setattr("seqlab.models.contextual._AT_ONCE", 50)
+        monkeypatch.setattr("seqlab.networks.contextual._AT_ONCE", 50)
         torch.testing.assert_close(model.emissions(batch), whole, rtol=1e-4, atol=1e-5)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqlab.batch import Batch, Forms, FormTable
 from seqlab.errors import RecipeError
-from seqlab.models.tokens import TokenModel
+from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn.encoders import Lookup, RecurrentEncoder
 from seqlab.nn.kernels import VARIABLE, library
 from seqlab.vocabulary import Vocabulary, word_vocabulary
@@ -41,9 +41,9 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-def model_of(**changes: Any) -> TokenModel:
+def model_of(**changes: Any) -> TokenNetwork:
     torch.manual_seed(0)
-    return TokenModel(SOURCE, TARGET, **{**SMALL, **changes})
+    return TokenNetwork(SOURCE, TARGET, **{**SMALL, **changes})
 
 
 def batch_of(*texts: list[str]) -> Batch:
@@ -56,7 +56,7 @@ def text(tokens: int) -> list[str]:
 
 
 @torch.no_grad()
-def states(model: TokenModel, *texts: list[str]) -> Tensor:
+def states(model: TokenNetwork, *texts: list[str]) -> Tensor:
     return model.encode(batch_of(*texts))
 
 
@@ -109,7 +109,7 @@ def test_the_weights_start_as_was_asked_for() -> None:
 
 def test_the_settings_of_the_encoder_are_those_of_the_class_above() -> None:
     encoder = list(inspect.signature(RecurrentEncoder).parameters.values())[1:]
-    model = inspect.signature(TokenModel).parameters
+    model = inspect.signature(TokenNetwork).parameters
     for parameter in encoder:
         assert parameter.name in model
         if parameter.name != "dropout":
@@ -156,7 +156,7 @@ def test_a_configuration_makes_the_model_again() -> None:
     for changes in SETTINGS:
         model = model_of(**changes, averaging=0.9)
         config = json.loads(json.dumps(model.config))
-        twin = TokenModel(SOURCE, TARGET, **config)
+        twin = TokenNetwork(SOURCE, TARGET, **config)
         assert twin.config == config
         twin.load_state_dict(model.state_dict())
         assert torch.equal(states(twin.eval(), text(4)), states(model.eval(), text(4)))
@@ -211,7 +211,7 @@ def test_a_message_shows_the_first_words_of_a_batch_as_the_model_sees_them() -> 
     assert len(model_of().beginning(batch_of(text(20))).split()) == 8
 
 
-def prepared(model: TokenModel, *texts: list[str]) -> tuple[Forms, Batch]:
+def prepared(model: TokenNetwork, *texts: list[str]) -> tuple[Forms, Batch]:
     """A batch of forms that a model was shown before."""
     table = FormTable(SOURCE)
     forms, places = table.forms(table.index([w for t in texts for w in t]), often=True)
@@ -231,7 +231,7 @@ def test_what_is_prepared_of_forms_changes_no_state(
     options: dict[str, Any], window: int, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, kernels)
-    monkeypatch.setattr("seqlab.models.tokens._FEW", 1)
+    monkeypatch.setattr("seqlab.networks.tokens._FEW", 1)
     monkeypatch.setattr("seqlab.nn.embedders._GROUP", 3)
     model = model_of(window=window, **options).eval()
     texts = [["the", "cat", "sees", "the", "Unicorn-3", "the"], text(30), ["a"]]
@@ -257,7 +257,7 @@ def test_nothing_is_prepared_while_training() -> None:
 
 @torch.no_grad()
 def test_a_model_that_embeds_in_its_own_way_is_asked_for_every_batch() -> None:
-    class Louder(TokenModel):
+    class Louder(TokenNetwork):
         def embed(self, batch: Batch) -> Tensor:
             return 2 * super().embed(batch)
 

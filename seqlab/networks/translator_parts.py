@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import inspect
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from seqlab.errors import RecipeError, check_range, nearest
-from seqlab.models.sequence_training import LOSSES, REWARDS
-from seqlab.models.translator_source import check_source
+from seqlab.networks.translator_source import check_source
 from seqlab.nn.attention import Attention, make_attention
 from seqlab.nn.decoder_steps import DecoderSteps
 from seqlab.nn.encoders import RecurrentEncoder
 from seqlab.subwords import SubwordVocabulary
 
 if TYPE_CHECKING:
-    from seqlab.models.translator import Translator
+    from seqlab.networks.translator import TranslatorNetwork
 
 _SIZES = ("hidden_size", "num_layers", "embedding_size", "decoder_size", "decoder_layers")
 _SHARES = ("dropout", "locked_dropout", "word_dropout", "label_smoothing", "scheduled_sampling")
+LOSSES = ("minimum_risk", "self_critical")  # of whole translations
+REWARDS = ("bleu", "chrf")
 _CHOICES = {
     "tie": ("auto", "all", "decoder", "none"),
     "sequence_loss": ("none", *LOSSES),
-    "sequence_reward": tuple(REWARDS),
+    "sequence_reward": REWARDS,
 }
 _SWITCHED = {
     "scheduled_sampling": ("scheduled_sampling_steps",),
@@ -38,29 +38,6 @@ _SWITCHED = {
         "likelihood_share",
     ),
 }
-
-_EXAMPLES = 5
-
-
-class Examples:
-    """A few translations of a split to show, of the same sentences whatever the batches are."""
-
-    def __init__(self) -> None:
-        self._kept: list[tuple[int, dict[str, str]]] = []
-
-    def add(self, sources: Sequence[str], found: Sequence[str], gold: Sequence[str]) -> None:
-        """Take in the texts of a batch, their translations, and the right ones."""
-        for source, text, reference in zip(sources, found, gold, strict=True):
-            example = {"source": source, "translation": text, "reference": reference}
-            self._kept.append((zlib.crc32(source.encode("utf-8", "replace")), example))
-        self._kept.sort(key=lambda pair: (pair[0], pair[1]["source"]))
-        del self._kept[_EXAMPLES:]
-
-    def taken(self) -> list[dict[str, str]]:
-        """Return the examples, and forget them."""
-        taken = [example for _, example in self._kept]
-        self._kept = []
-        return taken
 
 
 def make_embedding(rows: int, size: int) -> nn.Embedding:
@@ -103,7 +80,7 @@ def attention_of(arguments: Mapping[str, Any], memory_size: int) -> Attention:
     )
 
 
-def versions_of(model: Translator) -> tuple[int, ...]:
+def versions_of(model: TranslatorNetwork) -> tuple[int, ...]:
     """Tell by numbers whether the weights that are laid out for search are still the same."""
     return tuple(
         number
@@ -113,7 +90,7 @@ def versions_of(model: Translator) -> tuple[int, ...]:
     )
 
 
-def laid_out(model: Translator, rows: int, rounded: bool) -> DecoderSteps:
+def laid_out(model: TranslatorNetwork, rows: int, rounded: bool) -> DecoderSteps:
     """Lay a model's decoder out for search among about so many hypotheses at once."""
     output = model.output
     return DecoderSteps(

@@ -17,7 +17,7 @@ from seqlab.batch import Batch
 from seqlab.caches import cache_folder
 from seqlab.embedding_cache import EmbeddingCache, key_of
 from seqlab.errors import RecipeError, check_range, nearest
-from seqlab.models.base import SequenceModel
+from seqlab.networks.base import Network
 from seqlab.nn.bert import BertEmbedder, capacity_of, find_pretrained, mean_of_runs
 from seqlab.word_pieces import Ints, Pieces, WordPieces
 
@@ -240,8 +240,8 @@ def contextual_of(
     return settled, ContextualEmbedder(settled, pretrained=pretrained, texts=texts)
 
 
-class ContextualModel(SequenceModel):
-    """Base of the models that may read with a pretrained encoder.
+class ContextualNetwork(Network):
+    """Base of the networks that may read with a pretrained encoder.
 
     Attributes:
         contextual: that encoder; None where there is none.
@@ -249,28 +249,19 @@ class ContextualModel(SequenceModel):
 
     contextual: ContextualEmbedder | None
 
+    @property
+    def in_trainer(self) -> bool:
+        """Whether a trainer has it, so that the same sentences will come again."""
+        return getattr(self, "_trainer", None) is not None
+
     def tuned_apart(self) -> tuple[Iterable[nn.Parameter], float | None]:
         """Give the pretrained encoder its own learning rate, where it has one."""
         if self.contextual is None:
             return (), None
         return self.contextual.own_parameters(), self.contextual.learning_rate
 
-    def on_train_epoch_end(self) -> None:
+    def flush(self) -> None:
         """Keep on disk what a frozen encoder made of sentences."""
-        super().on_train_epoch_end()
-        self._flush()
-
-    def on_validation_epoch_end(self) -> None:
-        """Keep on disk what a frozen encoder made of sentences."""
-        super().on_validation_epoch_end()
-        self._flush()
-
-    def on_test_epoch_end(self) -> None:
-        """Keep on disk what a frozen encoder made of sentences."""
-        super().on_test_epoch_end()
-        self._flush()
-
-    def _flush(self) -> None:
         if self.contextual is not None:
             self.contextual.flush()
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from seqlab.batch import CASINGS, Batch, Forms
 from seqlab.errors import check_range
-from seqlab.models.base import own_arguments
-from seqlab.models.contextual import ContextualModel, contextual_of
-from seqlab.models.parts import make_encoder
+from seqlab.networks.base import own_arguments
+from seqlab.networks.contextual import ContextualNetwork, contextual_of
+from seqlab.networks.parts import make_encoder
 from seqlab.nn.cells import CellName
 from seqlab.nn.dropout import Dropout, LockedDropout, WordDropout
 from seqlab.nn.embedders import WordEmbedder
@@ -31,8 +31,8 @@ _FEW = 32  # word forms for which preparing more than their vectors does not pay
 _WORDS_SHOWN = 8  # of a sentence, in a message
 
 
-class TokenModel(ContextualModel):
-    """Base of the models that read words: a state for every token, seen in its context.
+class TokenNetwork(ContextualNetwork):
+    """Base of the networks that read words: a state for every token, seen in its context.
 
     Args:
         source_vocab: words, with characters and feature columns.
@@ -81,7 +81,7 @@ class TokenModel(ContextualModel):
             it.
         precision_curve: how right answers are by how sure they are: the fields of
             :class:`seqlab.abstention.Point` of each point. `seqlab fit` measures it there too.
-        **options: see :class:`seqlab.models.base.SequenceModel`.
+        **options: see :class:`seqlab.networks.base.Network`.
     """
 
     def __init__(
@@ -141,11 +141,6 @@ class TokenModel(ContextualModel):
         self.word_dropout = WordDropout(word_dropout)
         self.dropout = nn.Sequential(LockedDropout(locked_dropout), Dropout(dropout))
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments but for the vocabularies, as plain JSON data."""
-        return dict(self._config)
-
     def cool(self, temperature: float) -> None:
         """Divide scores by another temperature from now on; bundles keep it."""
         self.temperature = self._config["temperature"] = temperature
@@ -175,7 +170,7 @@ class TokenModel(ContextualModel):
                 )
             )
         if self.contextual is not None:
-            parts.append(self.contextual(batch, keep=self._trainer is not None))
+            parts.append(self.contextual(batch, keep=self.in_trainer))
         return self.disturb(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
 
     def disturb(self, x: Tensor) -> Tensor:
@@ -204,7 +199,7 @@ class TokenModel(ContextualModel):
             self.embedder is not None
             and self.contextual is None
             and not len(self.embedder.features)
-            and type(self).embed is TokenModel.embed
+            and type(self).embed is TokenNetwork.embed
             and isinstance(self.encoder, RecurrentEncoder)
             and type(self.encoder).forward is RecurrentEncoder.forward
         )

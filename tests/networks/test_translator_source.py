@@ -16,14 +16,14 @@ from seqlab.__main__ import main
 from seqlab.bundle import load_bundle, save_bundle
 from seqlab.errors import RecipeError
 from seqlab.invariance import check_invariance
-from seqlab.models.search import searched
 from seqlab.models.translator import Translator
-from seqlab.models.translator_source import ends_for, source_mask, subword_vectors
+from seqlab.networks.search import searched
+from seqlab.networks.translator_source import ends_for, source_mask, subword_vectors
 from seqlab.nn.search import SearchOptions
 from seqlab.pairs import PairBatch
 from seqlab.subwords import SubwordVocabulary, train_tokenizer
 from seqlab.translation_pipeline import TranslationPipeline
-from tests.models.test_contextual import asked
+from tests.networks.test_contextual import asked
 from tests.nn.test_bert import pretrained
 
 TEXTS = [

@@ -20,8 +20,8 @@ from seqlab.pairs import PairBatch
 from seqlab.subwords import SubwordVocabulary
 
 if TYPE_CHECKING:
-    from seqlab.models.contextual import ContextualEmbedder
-    from seqlab.models.translator import Translator
+    from seqlab.networks.contextual import ContextualEmbedder
+    from seqlab.networks.translator import TranslatorNetwork
 
 
 def check_source(arguments: Mapping[str, Any], source: SubwordVocabulary) -> None:
@@ -97,7 +97,7 @@ def source_mask(batch: PairBatch) -> Tensor:
     return time < batch.source_lengths.unsqueeze(1)
 
 
-def ends_for(model: Translator, states: Tensor, batch: PairBatch) -> Tensor:
+def ends_for(model: TranslatorNetwork, states: Tensor, batch: PairBatch) -> Tensor:
     """Say what the bridge hands to the decoder.
 
     Args:

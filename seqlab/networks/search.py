@@ -15,7 +15,7 @@ from seqlab.nn.search import Constraints, Ensemble, Hypothesis, SearchOptions, S
 from seqlab.pairs import PairBatch
 
 if TYPE_CHECKING:
-    from seqlab.models.translator import Translator
+    from seqlab.networks.translator import TranslatorNetwork
 
 
 class _State(NamedTuple):
@@ -41,7 +41,7 @@ class TranslatorSteps:
         rows: about how many hypotheses there will be at once.
     """
 
-    def __init__(self, model: Translator, batch: PairBatch, rows: int) -> None:
+    def __init__(self, model: TranslatorNetwork, batch: PairBatch, rows: int) -> None:
         self.model = model
         self.batch = batch
         self.rows = rows
@@ -78,7 +78,7 @@ class TranslatorSteps:
 
 
 def searched(
-    models: Sequence[Translator],
+    models: Sequence[TranslatorNetwork],
     batch: PairBatch,
     options: SearchOptions,
     constraints: Sequence[Constraints | None] | None = None,

@@ -10,10 +10,7 @@ from typing import Any
 from torch import nn
 
 from seqlab.errors import RecipeError
-from seqlab.metrics import SpanF1, TagAccuracy
 from seqlab.nn.encoders import NoEncoder, RecurrentEncoder
-from seqlab.tags import split_tag
-from seqlab.vocabulary import Vocabulary
 
 _SIZES = {"hidden_size", "num_layers", "dropout", "locked_dropout"}  # of the model as a whole
 
@@ -29,22 +26,6 @@ def import_name(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (AttributeError, ValueError) as error:  # ValueError: there is no dot in it
         raise ImportError(str(error)) from error
-
-
-def make_scorers(target_vocab: Vocabulary) -> nn.ModuleDict:
-    """Build the scorers of a tagger: ``{val,test}_accuracy`` and, with spans, ``{val,test}_spans``.
-
-    Args:
-        target_vocab: the tags, with their scheme.
-    """
-    scheme = target_vocab.scheme
-    scorers: dict[str, nn.Module] = {}
-    for stage in ("val", "test"):
-        scorers[f"{stage}_accuracy"] = TagAccuracy(target_vocab.tokens)
-        if scheme != "none":
-            labels = sorted({split_tag(tag)[1] for tag in target_vocab.tokens if tag != "O"})
-            scorers[f"{stage}_spans"] = SpanF1(labels, scheme=scheme)
-    return nn.ModuleDict(scorers)
 
 
 def make_encoder(

@@ -1,0 +1,1 @@
+"""What models compute, for anybody who predicts: torch alone, no training framework."""
