@@ -18,12 +18,13 @@ import seqlab
 from seqlab.errors import BundleError
 from seqlab.networks.base import Network
 from seqlab.networks.parts import import_name
+from seqlab.storage import Storage, packed, unpacked
 from seqlab.subwords import vocabulary_from_dict
 
 if TYPE_CHECKING:
     from seqlab.models.base import SequenceModel
 
-FORMAT = 1
+FORMAT = 2  # the newest that is read; 1 has its weights in float32, 2 may have them rounded
 _WEIGHTS = "model.safetensors"
 _CHECKED = ("source_vocab.json", "target_vocab.json", _WEIGHTS)
 _TRUSTED = "seqlab."
@@ -42,6 +43,7 @@ def save_bundle(
     metrics: Mapping[str, Any] | None = None,
     recipe: str | None = None,
     card: str | None = None,
+    storage: Storage = "float32",
 ) -> Path:
     """Write a model to a folder, which holds the old or the new one whole at any moment.
 
@@ -51,6 +53,7 @@ def save_bundle(
         metrics: scores to keep beside it, as plain JSON data.
         recipe: the text of the recipe that made it.
         card: the text of its README.md.
+        storage: how its weights are kept (see :mod:`seqlab.storage`).
 
     Returns:
         the folder.
@@ -65,14 +68,15 @@ def save_bundle(
     try:
         state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
         # `save_file` would hide the file from other users, and a full disk behind its own error.
-        (new / _WEIGHTS).write_bytes(save(state))
+        (new / _WEIGHTS).write_bytes(save(packed(state, storage)))
         (new / "source_vocab.json").write_text(model.source_vocab.to_json(), encoding="utf-8")
         (new / "target_vocab.json").write_text(model.target_vocab.to_json(), encoding="utf-8")
         config = {
-            "format": FORMAT,
+            "format": 1 if storage == "float32" else 2,
             "seqlab": seqlab.__version__,
             "class": _name_of(type(model)),
             "arguments": model.config,
+            "storage": storage,
             "sha256": {name: _digest(new / name) for name in _CHECKED},
         }
         config["seal"] = _seal(config)
@@ -133,10 +137,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         BundleError: it is missing, damaged or of a newer format.
     """
     config = _read_json(folder, "config.json")
-    if config.get("format", FORMAT) != FORMAT:
+    if isinstance(config.get("format"), int) and not 1 <= config["format"] <= FORMAT:
         raise BundleError(
             f"{folder} has bundle format {config['format']}, and seqlab {seqlab.__version__} reads "
-            f"format {FORMAT}: install the seqlab that wrote it ({config.get('seqlab', 'newer')})."
+            f"formats 1 to {FORMAT}: install the seqlab that wrote it "
+            f"({config.get('seqlab', 'newer')})."
         )
     for key, kind in (("format", int), ("class", str), ("arguments", dict), ("sha256", dict)):
         if not isinstance(config.get(key), kind):
@@ -205,7 +210,7 @@ def load_bundle(path: str | Path, *, trust: bool = False, trainable: bool = True
     cls = _class(folder, name)
     try:
         model = cls(source, target, **config["arguments"])
-        model.load_state_dict(load_file(folder / _WEIGHTS))
+        model.load_state_dict(unpacked(load_file(folder / _WEIGHTS)))
     except (TypeError, RuntimeError) as error:
         raise BundleError(
             f"{folder}: the weights or arguments do not fit {config['class']} "

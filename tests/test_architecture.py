@@ -32,7 +32,7 @@ FLOORS = {
             "subword_training subwords tags translation_metrics vocabulary word_pieces words",
             "data models networks",
             "abstention bundle calibration callbacks cascade confidence invariance labelled output "
-            "pipeline report sentence tagged translated translation_pipeline wishes",
+            "pipeline report sentence storage tagged translated translation_pipeline wishes",
             "compare configuration explain interrupts lint package predict predict_cascade "
             "predict_options predict_translations printing progress reading recipe_check routing "
             "search_arguments serve training zoo",

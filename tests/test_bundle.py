@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as lightning
 import pytest
 import torch
 from torch import Tensor
@@ -20,8 +21,9 @@ from seqlab import bundle
 from seqlab.batch import FormTable
 from seqlab.bundle import FORMAT, find_bundle, load_bundle, read_config, save_bundle, write_json
 from seqlab.errors import BundleError
-from seqlab.models.base import SequenceModel
 from seqlab.models.tagger import Tagger
+from seqlab.networks.base import Network
+from seqlab.networks.tagger import TaggerNetwork
 from seqlab.vocabulary import Vocabulary
 
 SOURCE = Vocabulary(
@@ -47,9 +49,9 @@ def tagger(seed: int = 0, **changes: Any) -> Tagger:
     return model.eval()
 
 
-def answers(model: SequenceModel) -> tuple[Tensor, list[list[str]]]:
+def answers(model: Network) -> tuple[Tensor, list[list[str]]]:
     """Emissions and tags of two sentences."""
-    assert isinstance(model, Tagger)
+    assert isinstance(model, TaggerNetwork)
     table = FormTable(model.source_vocab)
     pos = model.source_vocab.features["pos"].encode(["NN", "VB", "X", "NN"])
     rows = table.index(["Ada", "was", "new", "Zürich"])
@@ -59,7 +61,7 @@ def answers(model: SequenceModel) -> tuple[Tensor, list[list[str]]]:
     return emissions, model.decode(emissions, batch.mask)
 
 
-def assert_same(found: SequenceModel, expected: SequenceModel) -> None:
+def assert_same(found: Network, expected: Network) -> None:
     torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)
     (emissions, tags), (expected_emissions, expected_tags) = answers(found), answers(expected)
     assert torch.equal(emissions, expected_emissions)
@@ -128,6 +130,34 @@ def test_a_bundle_is_saved_again_byte_by_byte(saved: Path, tmp_path: Path) -> No
         assert (twin / file.name).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_rounded_weights_are_smaller_and_nearly_the_same(storage: Any, tmp_path: Path) -> None:
+    model = tagger(hidden_size=64)
+    plain = save_bundle(model, tmp_path / "plain")
+    saved = save_bundle(model, tmp_path / "rounded", storage=storage)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (plain, saved)]
+    assert sizes[1] < 0.75 * sizes[0]
+    assert read_config(saved)["format"] == FORMAT
+    found = load_bundle(saved)
+    assert found.config == model.config
+    for name, tensor in found.state_dict().items():
+        torch.testing.assert_close(tensor, model.state_dict()[name], rtol=0.01, atol=0.03)
+    twin = save_bundle(found, tmp_path / "twin", storage=storage)
+    assert_same(load_bundle(twin), found)
+
+
+def test_a_network_predicts_what_the_model_does_and_is_saved_as_it(
+    saved: Path, tmp_path: Path
+) -> None:
+    network = load_bundle(saved, trainable=False)
+    assert type(network) is TaggerNetwork
+    assert not isinstance(network, lightning.LightningModule)
+    assert_same(network, load_bundle(saved))
+    twin = save_bundle(network, tmp_path / "twin")
+    assert (twin / "config.json").read_bytes() == (saved / "config.json").read_bytes()
+    assert type(load_bundle(twin)) is Tagger
+
+
 def test_a_bundle_holds_text_and_safetensors_only(tmp_path: Path) -> None:
     folder = save_bundle(
         tagger(),
@@ -157,7 +187,7 @@ def test_recipe_and_card_are_written_where_they_are_given(saved: Path) -> None:
 
 def test_the_configuration_says_what_made_it(saved: Path) -> None:
     config = read_config(saved)
-    assert config["format"] == FORMAT
+    assert config["format"] == 1  # as all readers know it; rounded weights are of format 2
     assert config["seqlab"] == seqlab.__version__
     assert config["class"] == "seqlab.models.tagger.Tagger"
     assert config["arguments"]["hidden_size"] == 4
@@ -209,7 +239,7 @@ class Killed(BaseException):
 
 
 def save_until(
-    moment: int, model: SequenceModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+    moment: int, model: Network, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> bool:
     """Save a bundle and be killed before the n-th step that the file system sees."""
     steps = 0
@@ -359,10 +389,10 @@ def test_a_key_that_is_missing_or_of_another_kind_is_named(
 
 
 def test_a_newer_format_says_what_to_install(saved: Path) -> None:
-    edit(saved, lambda c: (c.update(format=2, seqlab="9.9.9"), c.pop("sha256")))
+    edit(saved, lambda c: (c.update(format=FORMAT + 1, seqlab="9.9.9"), c.pop("sha256")))
     assert refusal(saved) == (
-        f"{saved} has bundle format 2, and seqlab {seqlab.__version__} reads format 1: install the "
-        "seqlab that wrote it (9.9.9)."
+        f"{saved} has bundle format {FORMAT + 1}, and seqlab {seqlab.__version__} reads formats 1 "
+        f"to {FORMAT}: install the seqlab that wrote it (9.9.9)."
     )
 
 
