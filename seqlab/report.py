@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -42,6 +43,24 @@ def hardware() -> str:
         pass  # not Linux: the platform's own name has to do
     text = f"{name}, threads: {torch.get_num_threads()}"
     return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text
+
+
+def commit() -> str | None:
+    """Return the git commit of the folder that is worked in, with ``+`` where files differ from it.
+
+    Returns:
+        None outside a repository, or where there is no git.
+    """
+    try:
+        asked = [
+            subprocess.run(
+                ["git", *words], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked[0] + "+" * bool(asked[1])
 
 
 def peak_memory_mb() -> float | None:

@@ -324,6 +324,8 @@ def _facts(cli: SeqlabCLI) -> dict[str, Any]:
     return {
         "seed": cli.config["seed_everything"],
         "data": getattr(cli.datamodule, "path", None),
+        "data_digests": getattr(cli.datamodule, "digests", {}),
+        "commit": report.commit(),
         "versions": report.versions(),
         "hardware": report.hardware(),
     }

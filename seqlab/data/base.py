@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from seqlab.batch import Batch, FormTable
+from seqlab.data.cache import entry_of
 from seqlab.data.sampling import BucketSampler, world
 from seqlab.errors import DataError, check_range
 from seqlab.subwords import SubwordVocabulary, vocabulary_from_json
@@ -177,6 +178,15 @@ class SequenceDataModule(lightning.LightningDataModule):
             self.notes.append(sentence)
             if world()[0] == 0:
                 print(f"seqlab: {sentence}", file=sys.stderr)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of every split a digest of its bytes and of how they are read, to know it again by.
+
+        Splits that are held out from a file have the digest of that file.
+        """
+        splits: Mapping[str, Any] = getattr(self, "splits", {})  # of other modules nothing is known
+        return {split: entry_of(rows) for split, rows in splits.items()}
 
     def dataset(self, split: str, *, scored: bool) -> BatchedSplit:
         """Return a split ready for batches; with what is right as strings where it is scored."""

@@ -101,6 +101,15 @@ def cached_rows(
     return entry / ROWS, notes
 
 
+def entry_of(rows: Any) -> str:
+    """Return the key of the table that rows were mapped from: see `cached_rows`.
+
+    Args:
+        rows: a ``datasets.Dataset``, or some rows of one.
+    """
+    return Path(rows.cache_files[0]["filename"]).parent.name
+
+
 def cached_files(
     folder: Path,
     key: str,
