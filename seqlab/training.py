@@ -211,6 +211,20 @@ def score(stage: str, argv: Sequence[str]) -> int:
     return 0
 
 
+def score_bundle(folder: Path, overrides: Sequence[str], stage: str) -> dict[str, Any]:
+    """Score a bundle on the data of its recipe.
+
+    Args:
+        folder: the bundle.
+        overrides: ``--key value ...`` of the command line.
+        stage: ``val`` or ``test``.
+
+    Returns:
+        the scores, as in ``metrics.json``.
+    """
+    return _scored(restored(folder, overrides), stage)
+
+
 def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> SeqlabCLI:
     """Build a trained model, and the data of its recipe as it reads them.
 

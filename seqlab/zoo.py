@@ -8,6 +8,7 @@ from typing import Any
 from seqlab import runs
 from seqlab.bundle import find_bundle, load_bundle
 from seqlab.errors import BundleError, RecipeError
+from seqlab.networks.base import Network
 from seqlab.networks.translator import TranslatorNetwork
 from seqlab.pipeline import Pipeline, is_served
 from seqlab.recipe import find_recipe
@@ -33,11 +34,25 @@ def load(
         UsageError: the recipe was never run here.
     """
     loaded = load_bundle(model_folder(model), trust=trust, trainable=False)
-    if isinstance(loaded, TranslatorNetwork):
-        return TranslationPipeline(loaded, device=device)
-    if not is_served(loaded):
+    if not isinstance(loaded, TranslatorNetwork) and not is_served(loaded):
         raise BundleError(f"{model} is a {type(loaded).__name__}, which no pipeline serves yet.")
-    return Pipeline(loaded, device=device)
+    return serve(loaded, device=device)
+
+
+def serve(model: Network, *, device: str = "auto") -> Pipeline[Any] | TranslationPipeline:
+    """Put a model behind the pipeline of its task.
+
+    Args:
+        model: a tagger, a classifier or a translator, as :func:`seqlab.bundle.load_bundle` gives.
+        device: see :func:`load`.
+
+    Raises:
+        TypeError: it is none of them.
+    """
+    if isinstance(model, TranslatorNetwork):
+        return TranslationPipeline(model, device=device)
+    network: Any = model
+    return Pipeline(network, device=device)
 
 
 def model_folder(model: str | Path) -> Path:
