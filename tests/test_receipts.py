@@ -25,7 +25,7 @@ ABOUT: dict[str, Any] = {
 FILES = {
     "config.json": b'{"class": "seqlab.models.tagger.Tagger"}\n',
     "target_vocab.json": b'["NOUN", "VERB"]\n',
-    "model.safetensors": bytes(range(256)) * 9000,  # more than one piece of a MiB
+    "model.safetensors": bytes(range(256)) * 9,
     "README.md": b"",
     "extra/deep/more.json": b"{}",
 }
@@ -68,6 +68,16 @@ def test_a_receipt_hashes_every_other_file(folder: Path) -> None:
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()},
     }
     assert write_receipt(folder, ABOUT) == receipt
+
+
+def test_a_file_of_several_pieces_is_hashed_whole(folder: Path) -> None:
+    content = bytearray(2 * receipts._PIECE + 1)
+    (folder / "model.safetensors").write_bytes(content)
+    receipt = write_receipt(folder, ABOUT)
+    assert receipt["files"]["model.safetensors"] == hashlib.sha256(content).hexdigest()
+    content[-1] = 1
+    (folder / "model.safetensors").write_bytes(content)
+    assert damaged(folder, "'model.safetensors' does not have the SHA-256 of its receipt")
 
 
 def test_the_same_folder_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
