@@ -187,6 +187,5 @@ def _limits(config: Mapping[str, Any]) -> list[str]:
 def _cite(facts: Facts) -> str:
     data = f" Data: {facts.attribution}" if facts.attribution else ""
     return (
-        f"{facts.name} {facts.version}, a model of seqlab "
-        f"(https://pypi.org/project/seqlab/).{data}"
+        f"{facts.name} {facts.version}, a model of seqlab (https://pypi.org/project/seqlab/).{data}"
     )

@@ -28,11 +28,12 @@ FLOORS = {
     for floor, names in enumerate(
         [
             "__init__ caches errors recipe runs samples",
-            "batch embedding_cache label_metrics metrics nn pairs schemes significance "
-            "subword_training subwords tags translation_metrics vocabulary word_pieces words",
+            "archives batch embedding_cache installed label_metrics metrics nn pairs receipts "
+            "schemes significance subword_training subwords tags translation_metrics vocabulary "
+            "wheels word_pieces words",
             "data models networks",
-            "abstention bundle calibration callbacks cascade confidence invariance labelled output "
-            "pipeline report sentence storage tagged translated translation_pipeline wishes",
+            "abstention bundle calibration callbacks cascade confidence invariance labelled "
+            "model_card output pipeline probes pruning report sentence storage tagged translated translation_pipeline wishes",
             "compare configuration explain interrupts lint package predict predict_cascade "
             "predict_options predict_translations printing progress reading recipe_check routing "
             "search_arguments serve training zoo",
@@ -52,7 +53,16 @@ ALLOWED = {"nn": {"nn", "caches", "errors", "tags"}}
 HOMES_OF_HEAVY = {"datasets": "data/sources.py", "transformers": "nn/bert.py"}
 FRAMEWORKS = {"lightning", "pytorch_lightning", "lightning_fabric"}
 # Files that import the standard library and seqlab only, and files that do so when they are loaded.
-STANDARD = {"__init__.py", "errors.py", "recipe.py", "schemes.py", "tags.py", "words.py"}
+STANDARD = {
+    "__init__.py",
+    "archives.py",
+    "errors.py",
+    "receipts.py",
+    "recipe.py",
+    "schemes.py",
+    "tags.py",
+    "words.py",
+}
 STANDARD_AT_LOAD = {"__main__.py", "data/formats.py"}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = 400
@@ -305,6 +315,7 @@ def test_public_names_resolve(name: str) -> None:
         ["-c", "import seqlab"],
         ["-c", "import seqlab.errors, seqlab.recipe, seqlab.schemes, seqlab.tags, seqlab.words"],
         ["-c", "import seqlab.data.formats"],
+        ["-c", "import seqlab.receipts, seqlab.wheels, seqlab.installed"],
         ["-m", "seqlab", "--help"],
         ["-m", "seqlab", "--version"],
     ],

@@ -238,9 +238,7 @@ class Killed(BaseException):
     """The process is gone: nothing that comes after takes place."""
 
 
-def save_until(
-    moment: int, model: Network, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> bool:
+def save_until(moment: int, model: Network, folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Save a bundle and be killed before the n-th step that the file system sees."""
     steps = 0
 
