@@ -26,17 +26,21 @@ usage: seqlab VERB ...
   explain MODEL --cost                 show what every part costs: weights, work, memory, speed
   compare RUN RUN... | --recipes A B   say which model is better, how surely, and at what price
       --seeds N  --html FILE           `seqlab compare --help` lists the options
+  package RUN --name N --version V     make a wheel of a model, which pip installs;
+      --license ID  --quantize int8    `seqlab package --help` lists the options
+  models [--json]                      list the installed models
+  models info NAME | verify NAME       show the card of one, or check it against its receipt
   recipes [NAME --copy PATH]           list the recipes that are shipped, or copy one
 
 RECIPE is a YAML file or the name of a shipped recipe. MODEL is a run folder (runs/ner/latest), a
-bundle, or a recipe, which means its newest run. Any key of a recipe can be overridden, such as
---trainer.max_epochs 3 --data.path DIR --model.hidden_size 256.
+bundle, an installed model, or a recipe, which means its newest run. Any key of a recipe can be
+overridden, such as --trainer.max_epochs 3 --data.path DIR --model.hidden_size 256.
 
   --help, --version, --debug (show the traceback of an error)
   --trust  after validate, test, predict, explain: let MODEL name classes that are not of seqlab
 """
 _TRAINING = ("fit", "validate", "test")
-_VERBS = (*_TRAINING, "predict", "explain", "compare", "recipes")
+_VERBS = (*_TRAINING, "predict", "explain", "compare", "package", "models", "recipes")
 
 
 def _recipes(argv: Sequence[str]) -> int:
@@ -72,6 +76,14 @@ def _dispatch(verb: str, argv: Sequence[str]) -> int:
         from seqlab.compare import run as compare
 
         return compare(argv)
+    if verb == "package":
+        from seqlab.package import run as package
+
+        return package(argv)
+    if verb == "models":
+        from seqlab.catalogue import run as models
+
+        return models(argv)
     if verb in _TRAINING:
         if verb == "fit" and argv and not argv[0].startswith("-"):
             from seqlab.recipe import find_recipe

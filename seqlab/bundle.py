@@ -136,7 +136,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         BundleError: it is missing, damaged or of a newer format.
     """
-    config = _read_json(folder, "config.json")
+    config = read_json(folder, "config.json")
     if isinstance(config.get("format"), int) and not 1 <= config["format"] <= FORMAT:
         raise BundleError(
             f"{folder} has bundle format {config['format']}, and seqlab {seqlab.__version__} reads "
@@ -203,7 +203,7 @@ def load_bundle(path: str | Path, *, trust: bool = False, trainable: bool = True
             "get the model again."
         )
     source, target = (
-        vocabulary_from_dict(_read_json(folder, f"{side}_vocab.json"))
+        vocabulary_from_dict(read_json(folder, f"{side}_vocab.json"))
         for side in ("source", "target")
     )
     name = config["class"] if trainable else _NETWORKS.get(config["class"], config["class"])
@@ -278,7 +278,12 @@ def _digest(file: Path) -> str:
     return total.hexdigest()
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON object out of a bundle.
+
+    Raises:
+        BundleError: the file is missing or holds none.
+    """
     try:
         data = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

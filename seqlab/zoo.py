@@ -7,10 +7,12 @@ from typing import Any
 
 from seqlab import runs
 from seqlab.bundle import find_bundle, load_bundle
-from seqlab.errors import BundleError, RecipeError
+from seqlab.errors import BundleError, RecipeError, nearest
+from seqlab.installed import find_installed, installed_models
 from seqlab.networks.base import Network
 from seqlab.networks.translator import TranslatorNetwork
 from seqlab.pipeline import Pipeline, is_served
+from seqlab.receipts import check_receipt
 from seqlab.recipe import find_recipe
 from seqlab.translation_pipeline import TranslationPipeline
 
@@ -21,7 +23,8 @@ def load(
     """Load a model, ready to be called on text.
 
     Args:
-        model: a run folder, a bundle, or a recipe, which means its newest run here.
+        model: a run folder, a bundle, the name of an installed model, or a recipe, which means its
+            newest run here.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
         trust: allow the model to name classes outside seqlab, which runs their code.
 
@@ -56,10 +59,11 @@ def serve(model: Network, *, device: str = "auto") -> Pipeline[Any] | Translatio
 
 
 def model_folder(model: str | Path) -> Path:
-    """Find the bundle that a run folder, a bundle, or a recipe (its newest run) means.
+    """Find the bundle that a path, an installed model or a recipe (its newest run) means.
 
     Raises:
-        BundleError: it is none of them, or the run has no model yet.
+        BundleError: it is none of them, the run has no model yet, or what is installed is not what
+            its receipt says.
         UsageError: the recipe was never run here.
     """
     path = Path(model)
@@ -70,11 +74,19 @@ def model_folder(model: str | Path) -> Path:
             raise
     if path.name == "latest" and path.is_file():  # the pointer of a machine without links
         return find_bundle(runs.latest_run(path.parent.name, path.parent.parent))
+    if path.name == str(model) and (installed := find_installed(path.name)) is not None:
+        if not installed.fits:
+            raise BundleError(installed.misfit)
+        check_receipt(installed.folder)
+        return installed.folder
     try:
         name = find_recipe(str(model)).stem
     except RecipeError as error:
+        known = [one.name for one in installed_models()]
+        here = f"installed are {', '.join(known)}" if known else "no model is installed"
         raise BundleError(
-            f"no model {str(model)!r}: give a run folder (runs/NAME/latest), a bundle, or the "
-            "recipe of a run."
+            f"no model {str(model)!r}: give a run folder (runs/NAME/latest), a bundle, the recipe "
+            f"of a run, or the name of an installed model ({here}; `pip install {path.name}` gets "
+            f"one that is published).{nearest(path.name, known)}"
         ) from error
     return find_bundle(runs.latest_run(name))

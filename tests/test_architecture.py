@@ -33,10 +33,11 @@ FLOORS = {
             "wheels word_pieces words",
             "data models networks",
             "abstention bundle calibration callbacks cascade confidence invariance labelled "
-            "model_card output pipeline probes pruning report sentence storage tagged translated translation_pipeline wishes",
-            "compare configuration explain interrupts lint package predict predict_cascade "
-            "predict_options predict_translations printing progress reading recipe_check routing "
-            "search_arguments serve training zoo",
+            "model_card output pipeline probes pruning report "
+            "sentence storage tagged translated translation_pipeline wishes",
+            "catalogue compare configuration explain interrupts lint package predict "
+            "predict_cascade predict_options predict_translations printing progress reading "
+            "recipe_check routing search_arguments serve training zoo",
             "__main__",
         ]
     )
