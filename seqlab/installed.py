@@ -131,16 +131,16 @@ def as_table(models: Sequence[Installed]) -> str:
     if not models:
         return _NONE
     models = sorted(models, key=lambda model: model.name)
-    rows = [("name", "version", "size", "licence", "task", "summary")]
+    rows = [["name", "version", "size", "licence", "task", "summary"]]
     for model in models:
-        size = f"{model.size_bytes / 1e6:.1f} MB" if model.size_bytes else "-"
+        size = f"{model.size_bytes / 1e6:.1f} MB" if model.size_bytes else ""
         task = "broken" if model.problem else model.task
-        row = (model.name, model.version, size, model.license, task, model.summary)
-        rows.append((*(cell or "-" for cell in row[:5]), row[5]))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        cells = [model.name, model.version, size, model.license, task, model.summary]
+        rows.append([cell or "-" for cell in cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         cells[2] = row[2].rjust(widths[2])
         lines.append("  ".join(cells).rstrip())
     said = [model.problem or model.misfit for model in models]
@@ -205,8 +205,9 @@ def _described(distribution: Distribution, name: str, value: str) -> Installed:
         _check_folder(model, distribution)
         size, task = _size(model.folder), _task(model.folder)
     except _Wrong as error:
-        who = f"{own_name} {model.version}" if own_name else "a distribution"
-        return replace(model, problem=f"{who} in {site} {error}.")
+        return replace(model, problem=f"{_place(model)} {error}.")
+    except OSError as error:
+        return replace(model, problem=f"{_place(model)} cannot be read ({error}); {_AGAIN}.")
     return replace(model, size_bytes=size, task=task, misfit=_misfit(model))
 
 
@@ -237,8 +238,8 @@ def _check_entry_point(model: Installed, name: str, value: str) -> None:
     """
     if not model.distribution:
         raise _Wrong(
-            "is half removed: its METADATA is missing, or gives no name; remove the rest of it "
-            "from there by hand"
+            "is half removed: its METADATA is missing, or gives no name; remove by hand what is "
+            "left of it"
         )
     if not value:
         raise _Wrong(f"is damaged: its entry_points.txt cannot be read; {_AGAIN}")
@@ -266,9 +267,8 @@ def _check_folder(model: Installed, distribution: Distribution) -> None:
                 f"`pip uninstall {model.distribution}`, and install its wheel"
             )
         raise _Wrong(f"is half removed: its folder {inside} is missing; {_AGAIN}")
-    if os.path.realpath(model.folder) != os.path.join(
-        os.path.realpath(model.site), NAMESPACE, model.folder.name
-    ):
+    own = os.path.join(os.path.realpath(model.site), NAMESPACE, model.folder.name)
+    if os.path.realpath(model.folder) != own:
         raise _Wrong(f"is refused: its folder {inside} is a link; {_AGAIN}")
     for file in (_CONFIG, RECEIPT):
         path = model.folder / file
@@ -328,14 +328,22 @@ def _misfit(model: Installed) -> str:
 def _rival(model: Installed, found: Sequence[Installed]) -> Installed:
     """Describe a model whose name is offered more than once: nobody can tell which is meant."""
     rivals = [other for other in found if other.name == model.name]
-    places = sorted(f"{rival.distribution} {rival.version} in {rival.site}" for rival in rivals)
+    places = " and by ".join(sorted(map(_place, rivals)))
     names = sorted({rival.distribution for rival in rivals if rival.distribution})
     commands = " or ".join(f"`pip uninstall {name}`" for name in names)
+    remedy = f"with {commands}" if commands else "by hand"
+    times = len(rivals)
     return replace(
         model,
-        problem=f"{model.name} is offered {len(rivals)} times, by {' and by '.join(places)}: "
-        f"remove all but one with {commands}.",
+        problem=f"{model.name} is offered {times} times, by {places}: keep one, and remove the "
+        f"rest {remedy}.",
     )
+
+
+def _place(model: Installed) -> str:
+    """Say which distribution offers a model, and where it stands."""
+    name = model.distribution or "a distribution without a name"
+    return f"{f'{name} {model.version}'.strip()} in {model.site}"
 
 
 def _plain(text: str) -> str:
