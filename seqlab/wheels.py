@@ -27,10 +27,9 @@ from packaging.version import InvalidVersion, Version
 import seqlab
 from seqlab.archives import add_to_tar, add_to_zip, replacing, source_date
 from seqlab.errors import BundleError, UsageError
+from seqlab.installed import GROUP, NAMESPACE
 from seqlab.receipts import RECEIPT, check_receipt
 
-GROUP = "seqlab.models"  # of entry points
-NAMESPACE = "seqlab_models"  # the folder that all installed models stand in
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST = 100  # characters of a name; file systems allow 255 bytes, versions and endings included
 _DATA = (".json", ".md", ".safetensors", ".txt", ".yaml")
