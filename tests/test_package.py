@@ -176,3 +176,44 @@ def test_a_model_of_foreign_classes_is_not_packed(runs: Path, tmp_path: Path, ca
     config.write_text(json.dumps(data), encoding="utf-8")
     assert main(["package", str(run), *NAMED, "--out", str(tmp_path)]) == 1
     assert "elsewhere.Encoder, which is not part of seqlab" in capsys.readouterr().err
+
+
+BLOCKED = (
+    "lightning lightning_fabric pytorch_lightning datasets transformers torchmetrics seqeval "
+    "sacrebleu scipy pyarrow pandas jsonargparse rich yaml"
+)
+ALONE = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {BLOCKED.split()!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from seqlab.__main__ import main
+"""
+
+
+@pytest.mark.parametrize("run", ["ner/1", "sentiment/1", "translate/1"])
+def test_prediction_needs_torch_tokenizers_and_safetensors_only(
+    runs: Path, run: str, tmp_path: Path, capfd: Any
+) -> None:
+    folder = unpacked(packed(runs / run, tmp_path), tmp_path / "in")
+    text = "Ada Lovelace was born in London."
+    form = ["--format", "jsonl"]
+    capfd.readouterr()
+    assert main(["predict", str(folder), *form, text]) == 0
+    expected = capfd.readouterr().out
+    for words in (["predict", str(folder), *form, text], ["models", "verify", str(folder)]):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{ALONE}sys.exit(main({words!r}))"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        if words[0] == "predict":
+            assert json.loads(done.stdout) == json.loads(expected)
+        else:
+            assert "10 of 10 probe sentences" in done.stdout
