@@ -30,6 +30,7 @@ usage: seqlab VERB ...
       --license ID  --quantize int8    `seqlab package --help` lists the options
   models [--json]                      list the installed models
   models info NAME | verify NAME       show the card of one, or check it against its receipt
+  zoo [build NAME]                     list the models of the zoo, or train and pack one again
   recipes [NAME --copy PATH]           list the recipes that are shipped, or copy one
 
 RECIPE is a YAML file or the name of a shipped recipe. MODEL is a run folder (runs/ner/latest), a
@@ -40,7 +41,7 @@ overridden, such as --trainer.max_epochs 3 --data.path DIR --model.hidden_size 2
   --trust  after validate, test, predict, explain: let MODEL name classes that are not of seqlab
 """
 _TRAINING = ("fit", "validate", "test")
-_VERBS = (*_TRAINING, "predict", "explain", "compare", "package", "models", "recipes")
+_VERBS = (*_TRAINING, "predict", "explain", "compare", "package", "models", "zoo", "recipes")
 
 
 def _recipes(argv: Sequence[str]) -> int:
@@ -84,6 +85,10 @@ def _dispatch(verb: str, argv: Sequence[str]) -> int:
         from seqlab.catalogue import run as models
 
         return models(argv)
+    if verb == "zoo":
+        from seqlab.zoo_build import run as zoo
+
+        return zoo(argv)
     if verb in _TRAINING:
         if verb == "fit" and argv and not argv[0].startswith("-"):
             from seqlab.recipe import find_recipe

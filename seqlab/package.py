@@ -77,13 +77,26 @@ def _parser() -> Parser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Pack a model; prints the wheel's path last.
+    """Pack a model; see :func:`pack`.
 
     Args:
         argv: what follows ``seqlab package``.
 
     Returns:
         0.
+    """
+    pack(argv)
+    return 0
+
+
+def pack(argv: Sequence[str]) -> dict[str, Any]:
+    """Pack a model; prints the wheel's path last.
+
+    Args:
+        argv: what follows ``seqlab package``.
+
+    Returns:
+        its receipt.
 
     Raises:
         UsageError: the name, version or licence is none, or a run is not finished.
@@ -108,7 +121,7 @@ def run(argv: Sequence[str]) -> int:
             attribution=given.attribution,
             changed=changed,
         )
-        meta = _complete(stage, facts, measured[0])
+        receipt, meta = _complete(stage, facts, measured[0])
         written = [write_wheel(stage, Path(given.out), meta)]
         if given.sdist:
             written.append(write_sdist(stage, Path(given.out), meta))
@@ -116,7 +129,7 @@ def run(argv: Sequence[str]) -> int:
     for path in written:
         print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
     _say(f'try it: pip install {written[0]} && seqlab predict {name} "{example}"')
-    return 0
+    return receipt
 
 
 def _finished(folder: Path, given: str) -> dict[str, Any]:
@@ -211,7 +224,9 @@ def _scored(folder: Path, name: str, overrides: Sequence[str]) -> float:
     return float(score_bundle(folder, overrides, name.partition("/")[0])[name])
 
 
-def _complete(stage: Path, facts: Facts, metrics: dict[str, Any]) -> WheelMeta:
+def _complete(
+    stage: Path, facts: Facts, metrics: dict[str, Any]
+) -> tuple[dict[str, Any], WheelMeta]:
     """Write what a packed model has beside its bundle: card, probe and receipt."""
     config = read_config(stage)
     network = load_bundle(stage, trainable=False)
@@ -237,8 +252,8 @@ def _complete(stage: Path, facts: Facts, metrics: dict[str, Any]) -> WheelMeta:
             "commit": metrics.get("commit"),
         },
     }
-    write_receipt(stage, about)
-    return WheelMeta(
+    receipt = write_receipt(stage, about)
+    meta = WheelMeta(
         name=facts.name,
         version=facts.version,
         summary=summary_of(facts, config),
@@ -247,6 +262,7 @@ def _complete(stage: Path, facts: Facts, metrics: dict[str, Any]) -> WheelMeta:
         description=card,
         keywords=("seqlab", "nlp", "lstm", task_of(config), facts.language),
     )
+    return receipt, meta
 
 
 def _requirement() -> str:

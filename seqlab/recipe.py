@@ -20,6 +20,18 @@ def shipped() -> dict[str, Path]:
     return {}
 
 
+def zoo_folder() -> Path:
+    """Return the folder of the recipes of the zoo, with what its models are packed with.
+
+    Raises:
+        RecipeError: they were left out where seqlab was installed.
+    """
+    for folder in _FOLDERS:
+        if (folder / "zoo" / "models.json").is_file():
+            return folder / "zoo"
+    raise RecipeError("the recipes of the zoo are not here: install seqlab again.")
+
+
 def headline(path: Path) -> str:
     """Return the first comment line of a recipe, which says what it is."""
     with open(path, encoding="utf-8") as lines:
