@@ -28,6 +28,7 @@ GROUP = "seqlab.models"  # of entry points
 NAMESPACE = "seqlab_models"  # the folder that all installed models stand in
 _CONFIG = "config.json"
 _AGAIN = "install its wheel again (`pip install --force-reinstall WHEEL`)"
+_EMBEDDED = Path(__file__).resolve().parent / "_models"
 _NONE = (
     "no models are installed: install one with pip, as in "
     "`pip install en_pos-1.0.0-py3-none-any.whl`."
@@ -79,7 +80,8 @@ def installed_models(path: list[str] | None = None) -> list[Installed]:
     is not installed for pip, nor here.
 
     Args:
-        path: the folders to look in; those that Python imports from, if left out.
+        path: the folders to look in; those that Python imports from, if left out, and then also
+            what seqlab itself brings, unless pip has installed a model of that name.
 
     Returns:
         the models by name.
@@ -91,8 +93,35 @@ def installed_models(path: list[str] | None = None) -> list[Installed]:
         for model in _models_of(distribution)
     ]
     times = Counter(model.name for model in found)
+    if path is None:
+        found += [model for model in embedded_models() if model.name not in times]
+        times.update(model.name for model in found if model.name not in times)
     unique = [model if times[model.name] == 1 else _rival(model, found) for model in found]
     return sorted(unique, key=lambda model: (model.name, str(model.site), model.version))
+
+
+def embedded_models() -> list[Installed]:
+    """List the models that are part of seqlab's own wheel."""
+    found = []
+    for folder in sorted(_EMBEDDED.glob("*")):
+        if not (folder / RECEIPT).is_file():
+            continue
+        receipt = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+        found.append(
+            Installed(
+                name=receipt["name"],
+                version=receipt["version"],
+                folder=folder,
+                distribution="seqlab",
+                summary=receipt["made"]["summary"],
+                license=receipt["made"]["license"] or "",
+                size_bytes=_size(folder),
+                requires=(),
+                site=_EMBEDDED.parent.parent,
+                task=_task(folder),
+            )
+        )
+    return found
 
 
 def find_installed(name: str, path: list[str] | None = None) -> Installed | None:

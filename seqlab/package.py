@@ -242,6 +242,8 @@ def _complete(
         "version": facts.version,
         "made": {
             "data": metrics.get("data_digests", {}),
+            "summary": summary_of(facts, config),
+            "license": facts.license,
             "recipe": hashlib.sha256(recipe.encode()).hexdigest(),
             "seeds": list(facts.score.seeds),
             "score": {"name": facts.score.name, "values": list(facts.score.values)},
