@@ -279,7 +279,8 @@ def _check_entry_point(model: Installed, name: str, value: str) -> None:
         lie = f"it offers {model.name}, which only a distribution of that name may"
     else:
         return
-    raise _Wrong(f"is refused, since its entry point lies: {lie}; `pip uninstall` it")
+    remedy = f"`pip uninstall {model.distribution}`"
+    raise _Wrong(f"is refused, since its entry point lies: {lie}; {remedy}")
 
 
 def _check_folder(model: Installed, distribution: Distribution) -> None:
@@ -297,7 +298,7 @@ def _check_folder(model: Installed, distribution: Distribution) -> None:
             )
         raise _Wrong(f"is half removed: its folder {inside} is missing; {_AGAIN}")
     own = os.path.join(os.path.realpath(model.site), NAMESPACE, model.folder.name)
-    if os.path.realpath(model.folder) != own:
+    if model.folder.is_symlink() or os.path.realpath(model.folder) != own:
         raise _Wrong(f"is refused: its folder {inside} is a link; {_AGAIN}")
     for file in (_CONFIG, RECEIPT):
         path = model.folder / file

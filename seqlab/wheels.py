@@ -109,9 +109,9 @@ def check_name(name: str) -> str:
         )
     if _NAME.fullmatch(name):
         return name
-    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    proposal = canonicalize_name(re.sub(r"[^A-Za-z0-9]+", "-", ascii_only)).strip("-")
-    proposal = re.sub(r"^[^a-z]+", "", proposal)
+    letters = unicodedata.normalize("NFKD", name).casefold()
+    unaccented = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    proposal = re.sub(r"[^a-z0-9]+", "-", unaccented).lstrip("-0123456789").rstrip("-")
     remedy = f"try {proposal}"
     if not proposal or proposal == "seqlab":
         remedy = "use letters, digits and hyphens, a letter first, as in en-pos"
