@@ -78,12 +78,13 @@ def price_of(system: System, model: Any, sentences: Sequence[str] | None) -> Pri
         hardware=str(every[0].get("hardware", "")),
     )
     if sentences:
-        measure = _time_translator if isinstance(model, TranslatorNetwork) else _time_reader
+        measure = time_translator if isinstance(model, TranslatorNetwork) else time_reader
         measure(price, model, sentences)
     return price
 
 
-def _time_reader(price: Price, model: Any, _: Sequence[str]) -> None:
+def time_reader(price: Price, model: Any, _: Sequence[str]) -> None:
+    """Measure how fast a tagger or a classifier reads, into a price."""
     from seqlab.explain.pace import counter_of, pace_of, sentences_of
     from seqlab.pipeline import Pipeline
 
@@ -97,7 +98,8 @@ def _time_reader(price: Price, model: Any, _: Sequence[str]) -> None:
             price.joules_per_1000_tokens[count] = pace.joules
 
 
-def _time_translator(price: Price, model: Any, sentences: Sequence[str]) -> None:
+def time_translator(price: Price, model: Any, sentences: Sequence[str]) -> None:
+    """Measure how fast a translator translates sentences, into a price."""
     from seqlab.explain.pace import counter_of, timed
     from seqlab.translation_pipeline import TranslationPipeline
 
