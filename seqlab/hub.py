@@ -97,44 +97,69 @@ def download(
     name, revision = split_id(repo_id, revision)
     shown = f"{name}@{revision}" if revision else name
     need_library(shown)
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    with one_sentence(lambda error: _why_not(error, name, revision, shown)):
+        source = _Source(name, cache_dir, token)
+        folder = source.find(revision, shown)
+        config = _configuration(folder, shown)
+        if wrong := damaged_files(folder, config):  # on the way, or since it was cached
+            source.fetch(folder.name, wrong, force_download=True)
+            wrong = damaged_files(folder, config)
+    if wrong:
+        raise BundleError(
+            f"{name}@{folder.name} is damaged on the hub: {wrong[0]} does not have the checksum "
+            "that it was saved with; tell its owner, or name another commit."
+        )
+    _tell_commit(name, revision, folder.name)
+    return folder
 
-    ours: dict[str, Any] = {"library_name": "seqlab", "library_version": seqlab.__version__}
 
-    def fetch(at: str | None, files: Sequence[str], **options: Any) -> Path:
-        options |= {"cache_dir": cache_dir, "token": token, **ours}
-        found: str = snapshot_download(name, revision=at, allow_patterns=list(files), **options)
+class _Source:
+    """A repository on the hub, and what the cache has of it."""
+
+    def __init__(self, name: str, cache_dir: str | Path | None, token: str | bool | None) -> None:
+        self.name, self.cache_dir = name, cache_dir
+        self.ours: dict[str, Any] = {
+            "token": token,
+            "library_name": "seqlab",
+            "library_version": seqlab.__version__,
+        }
+
+    def fetch(self, revision: str | None, files: Sequence[str], **options: Any) -> Path:
+        """Have these files of a revision in the cache, and nothing else."""
+        from huggingface_hub import snapshot_download
+
+        options = {"tqdm_class": _bar(shown=len(files) > 1), **self.ours, **options}
+        found: str = snapshot_download(
+            self.name,
+            revision=revision,
+            allow_patterns=list(files),
+            cache_dir=self.cache_dir,
+            **options,
+        )
         return Path(found)
 
-    def cached(commit: str) -> Path | None:
+    def cached(self, commit: str) -> Path | None:
+        """Find a bundle in the cache, without any request."""
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
         try:
-            found = fetch(commit, BUNDLE_FILES, local_files_only=True)
+            found = self.fetch(commit, BUNDLE_FILES, local_files_only=True)
         except LocalEntryNotFoundError:
             return None
         return found if (found / _CONFIG).is_file() else None
 
-    with one_sentence(lambda error: _why_not(error, name, revision, shown)):
-        pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
-        folder = cached(revision) if revision and pinned else None
-        if folder is None:
-            if pinned:  # ask what is not asked again and again where there is no network
-                HfApi(token=token, **ours).model_info(name, revision=revision)
-            folder = fetch(revision, [_CONFIG], tqdm_class=_bar(shown=False))
-            _configuration(folder, shown)
-            if cached(folder.name) is None:
-                fetch(folder.name, BUNDLE_FILES, tqdm_class=_bar(shown=True))
-        commit, config = folder.name, _configuration(folder, shown)
-        if wrong := damaged_files(folder, config):  # on the way, or since it was cached
-            fetch(commit, wrong, force_download=True, tqdm_class=_bar(shown=True))
-            wrong = damaged_files(folder, config)
-    if wrong:
-        raise BundleError(
-            f"{name}@{commit} is damaged on the hub: {wrong[0]} does not have the checksum that it "
-            "was saved with; tell its owner, or name another commit."
-        )
-    _tell_commit(name, revision, commit)
-    return folder
+    def find(self, revision: str | None, shown: str) -> Path:
+        """Have all files of a bundle in the cache, once its configuration says that it is one."""
+        from huggingface_hub import HfApi
+
+        if revision and _COMMIT.fullmatch(revision):
+            if found := self.cached(revision):
+                return found
+            # The next request would be made again and again where there is no network.
+            HfApi(**self.ours).model_info(self.name, revision=revision)
+        folder = self.fetch(revision, [_CONFIG])
+        _configuration(folder, shown)
+        return self.cached(folder.name) or self.fetch(folder.name, BUNDLE_FILES)
 
 
 def split_id(repo_id: str, revision: str | None = None) -> tuple[str, str | None]:

@@ -120,8 +120,8 @@ def push_bundle(
 ) -> Pushed:
     """Put a bundle on the hub as it is, byte by byte, in one commit.
 
-    The repository is made where there is none. Files of the bundle that was there before are
-    removed where the new one does not have them; files that belong to no bundle stay.
+    The repository is made where there is none. What the bundle of before has and this one has not
+    is removed; files that belong to no bundle stay.
 
     Args:
         folder: a bundle, or a run folder.
@@ -132,8 +132,7 @@ def push_bundle(
         revision: a branch, made where there is none; by default the main one.
 
     Returns:
-        the name to load it by, its commit, and where to see it. Where nothing has changed, it is
-        the commit that was there.
+        the name to load it by, its commit (that of before where nothing is new), where to see it.
 
     Raises:
         BundleError: there is no whole bundle; the hub cannot be reached, or refuses; or the
@@ -148,9 +147,8 @@ def push_bundle(
             f"{folder} is damaged: {wrong[0]} does not have the checksum it was saved with; save "
             "the model again before it is pushed."
         )
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import HfApi
 
-    # `upload_folder` may spread a folder over several commits; `create_commit` makes one.
     api = HfApi(token=token, library_name="seqlab", library_version=seqlab.__version__)
     with one_sentence(lambda error: _why_not(error, name, revision)):
         api.create_repo(name, private=private, exist_ok=True)
@@ -162,19 +160,24 @@ def push_bundle(
                 f"{name} is there already, and public: make it private on its page on the hub, or "
                 "choose another name."
             )
-        there = {file.rfilename for file in before.siblings or ()}
-        here = {file for file in BUNDLE_FILES if (folder / file).is_file()}
+        # `upload_folder` may spread a folder over several commits; this makes one.
         done = api.create_commit(
             name,
-            [
-                *(CommitOperationDelete(file) for file in BUNDLE_FILES if file in there - here),
-                *(CommitOperationAdd(file, folder / file) for file in BUNDLE_FILES if file in here),
-            ],
+            _operations(folder, {file.rfilename for file in before.siblings or ()}),
             commit_message=commit_message,
             revision=revision,
             parent_commit=before.sha,  # lest two pushes at once mix their files
         )
     return Pushed(f"{name}@{done.oid}", done.oid, done.commit_url)
+
+
+def _operations(folder: Path, there: set[str]) -> list[Any]:
+    """What turns the bundle that is there into another, and leaves other files alone."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    here = {file for file in BUNDLE_FILES if (folder / file).is_file()}
+    gone = [CommitOperationDelete(file) for file in BUNDLE_FILES if file in there - here]
+    return [*gone, *(CommitOperationAdd(file, folder / file) for file in sorted(here))]
 
 
 def _why_not(error: Exception, name: str, revision: str | None) -> str:
@@ -231,39 +234,46 @@ def hub_card(
     Example:
         >>> print(hub_card("# en-ner", task="token-classification", license="Apache-2.0"))
         ---
-        license: apache-2.0
         library_name: seqlab
+        license: apache-2.0
+        pipeline_tag: token-classification
         tags:
         - seqlab
         - lstm
-        pipeline_tag: token-classification
         ---
         <BLANKLINE>
         # en-ner
     """
-    from huggingface_hub import ModelCard, ModelCardData
+    from huggingface_hub import ModelCardData
+
+    known, text = _head_and_text(text)
+    given = {
+        "library_name": "seqlab",
+        "pipeline_tag": task,
+        "license": license and license.lower(),
+        "language": language if language is None or isinstance(language, str) else [*language],
+        "datasets": datasets and [*datasets],
+        "tags": [*dict.fromkeys([*(known.get("tags") or ()), *_TAGS])],
+    }
+    new = {key: value for key, value in given.items() if value}
+    return f"---\n{ModelCardData(**{**known, **new}).to_yaml()}\n---\n\n{text}"
+
+
+def _head_and_text(text: str) -> tuple[dict[str, Any], str]:
+    """Read what a card has between two lines of ``---`` at its head."""
+    from huggingface_hub import ModelCard
 
     known: dict[str, Any] = {}
-    try:
-        if text.startswith("---"):
+    if text.startswith("---"):
+        with one_sentence(
+            lambda error: (
+                "the YAML between two lines of --- at the head of the model card cannot be read "
+                f"({reason(error)}): correct it."
+            )
+        ):
             card: Any = ModelCard(text)
             known, text = card.data.to_dict(), card.text
-        tags = dict.fromkeys([*(known.get("tags") or ()), *_TAGS])
-        given = {
-            "library_name": "seqlab",
-            "pipeline_tag": task,
-            "license": license and license.lower(),
-            "language": language if language is None or isinstance(language, str) else [*language],
-            "datasets": datasets and [*datasets],
-        }
-        new = {key: value for key, value in given.items() if value}
-        data = ModelCardData(**{**known, **new, "tags": [*tags]})
-    except Exception as error:  # of YAML, or of what stands in it
-        raise BundleError(
-            f"the lines between '---' at the head of the model card cannot be read "
-            f"({reason(error)}): correct them."
-        ) from error
-    return f"---\n{data.to_yaml()}\n---\n\n" + text.lstrip("\r\n")
+    return known, text.lstrip("\r\n")
 
 
 def _plain_card(model: SequenceModel, repo_id: str) -> str:

@@ -32,7 +32,8 @@ FLOORS = {
             "subword_training subwords tags translation_metrics vocabulary word_pieces words",
             "data models",
             "abstention bundle calibration callbacks cascade confidence hub hub_push invariance "
-            "labelled output pipeline report sentence tagged translated translation_pipeline wishes",
+            "labelled output pipeline report sentence tagged translated translation_pipeline "
+            "wishes",
             "compare configuration explain interrupts lint package predict predict_cascade "
             "predict_options predict_translations printing progress reading recipe_check routing "
             "search_arguments serve training zoo",
