@@ -28,13 +28,13 @@ FLOORS = {
     for floor, names in enumerate(
         [
             "__init__ caches errors recipe runs samples",
-            "archives batch embedding_cache installed label_metrics metrics nn pairs receipts "
-            "schemes significance subword_training subwords tags translation_metrics vocabulary "
-            "wheels word_pieces words",
+"archives batch embedding_cache hub_model installed label_metrics metrics nn pairs "
+            "receipts schemes significance subword_training subwords tags translation_metrics "
+            "vocabulary wheels word_pieces words",
             "data models networks",
-            "abstention bundle calibration callbacks cascade confidence invariance labelled "
-            "model_card output pipeline probes pruning report "
-            "sentence storage tagged translated translation_pipeline wishes",
+            "abstention bundle calibration callbacks cascade confidence hub hub_push invariance "
+            "labelled model_card output pipeline probes pruning report sentence storage tagged "
+            "translated translation_pipeline wishes",
             "catalogue compare configuration explain interrupts lint package predict "
             "predict_cascade predict_options predict_translations printing progress reading "
             "recipe_check routing search_arguments serve training zoo zoo_build",
@@ -50,6 +50,8 @@ STRANGERS = {
     "networks": {"data", "models"},
 }
 ALLOWED = {"nn": {"nn", "caches", "errors", "tags"}}
+# The one way up: a model saves and loads itself as a whole, by what its methods import.
+DOORS = {("hub_model", "bundle"), ("hub_model", "hub"), ("hub_model", "hub_push")}
 # Packages too heavy to be met by chance, and the one file that may import each, inside functions.
 HOMES_OF_HEAVY = {"datasets": "data/sources.py", "transformers": "nn/bert.py"}
 FRAMEWORKS = {"lightning", "pytorch_lightning", "lightning_fabric"}
@@ -200,6 +202,8 @@ def test_imports_point_down_only() -> None:
         source, target = floor_mate(i.file), target_of(i.module)
         if target is None or source == target:
             continue
+        if i.lazy and (source, target) in DOORS:
+            continue
         upwards = FLOORS[target] > FLOORS.get(source, 0)
         strange = target in STRANGERS.get(source, ())
         unknown = target not in ALLOWED.get(source, FLOORS)
@@ -211,7 +215,7 @@ def test_imports_point_down_only() -> None:
 def test_floor_mates_do_not_import_in_circles() -> None:
     edges = {(floor_mate(i.file), t) for i in IMPORTS if (t := target_of(i.module)) is not None}
     graph: dict[str, set[str]] = {}
-    for source, target in edges:
+    for source, target in edges - DOORS:
         if source != target:
             graph.setdefault(source, set()).add(target)
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which shows the circle

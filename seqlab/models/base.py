@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torchmetrics import Metric
 
 from seqlab.errors import TrainingError
+from seqlab.hub_model import HubModel
 from seqlab.networks.base import Network
 from seqlab.nn.averaging import WeightAverage
 from seqlab.nn.optimizers import clip_gradients_, make_optimizer, schedule_factor
@@ -27,7 +28,7 @@ from seqlab.vocabulary import Vocabulary
 Stage = Literal["val", "test"]
 
 
-class SequenceModel(Network, lightning.LightningModule):
+class SequenceModel(Network, lightning.LightningModule, HubModel):
     """Base of the task models; works in anybody's ``Trainer``.
 
     Args:
