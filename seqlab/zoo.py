@@ -8,6 +8,7 @@ from typing import Any
 from seqlab import runs
 from seqlab.bundle import find_bundle, load_bundle
 from seqlab.errors import BundleError, RecipeError, nearest
+from seqlab.hub import download, is_hub_id
 from seqlab.installed import find_installed, installed_models
 from seqlab.networks.base import Network
 from seqlab.networks.translator import TranslatorNetwork
@@ -23,8 +24,8 @@ def load(
     """Load a model, ready to be called on text.
 
     Args:
-        model: a run folder, a bundle, the name of an installed model, or a recipe, which means its
-            newest run here.
+        model: a run folder, a bundle, the name of an installed model, a recipe, which means its
+            newest run here, or ``owner/name@revision`` of the Hugging Face hub.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
         trust: allow the model to name classes outside seqlab, which runs their code.
 
@@ -59,7 +60,7 @@ def serve(model: Network, *, device: str = "auto") -> Pipeline[Any] | Translatio
 
 
 def model_folder(model: str | Path) -> Path:
-    """Find the bundle that a path, an installed model or a recipe (its newest run) means.
+    """Find the bundle that a path, an installed model, a recipe or a name on the hub means.
 
     Raises:
         BundleError: it is none of them, the run has no model yet, or what is installed is not what
@@ -79,6 +80,8 @@ def model_folder(model: str | Path) -> Path:
             raise BundleError(installed.misfit)
         check_receipt(installed.folder)
         return installed.folder
+    if is_hub_id(str(model)) and not path.parent.exists():  # else it is a path that is misspelt
+        return download(str(model))
     try:
         name = find_recipe(str(model)).stem
     except RecipeError as error:
@@ -86,7 +89,7 @@ def model_folder(model: str | Path) -> Path:
         here = f"installed are {', '.join(known)}" if known else "no model is installed"
         raise BundleError(
             f"no model {str(model)!r}: give a run folder (runs/NAME/latest), a bundle, the recipe "
-            f"of a run, or the name of an installed model ({here}; `pip install {path.name}` gets "
-            f"one that is published).{nearest(path.name, known)}"
+            f"of a run, the name of an installed model ({here}; `pip install {path.name}` gets one "
+            f"that is published), or owner/name of the hub.{nearest(path.name, known)}"
         ) from error
     return find_bundle(runs.latest_run(name))

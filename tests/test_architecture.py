@@ -28,7 +28,7 @@ FLOORS = {
     for floor, names in enumerate(
         [
             "__init__ caches errors recipe runs samples",
-"archives batch embedding_cache hub_model installed label_metrics metrics nn pairs "
+            "archives batch embedding_cache hub_model installed label_metrics metrics nn pairs "
             "receipts schemes significance subword_training subwords tags translation_metrics "
             "vocabulary wheels word_pieces words",
             "data models networks",

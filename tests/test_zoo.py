@@ -10,10 +10,12 @@ import seqlab
 from seqlab import runs, zoo
 from seqlab.bundle import save_bundle
 from seqlab.errors import BundleError, SeqlabError, UsageError
+from seqlab.installed import find_installed
 from seqlab.models.base import SequenceModel
 from seqlab.models.classifier import Classifier
 from seqlab.models.tagger import Tagger
 from seqlab.pipeline import Labelled, Pipeline
+from seqlab.tagged import Tagged
 from seqlab.translation_pipeline import TranslationPipeline
 from seqlab.vocabulary import Vocabulary
 from seqlab.zoo import load, model_folder
@@ -158,3 +160,28 @@ def test_a_device_that_is_not_there_is_a_sentence(run: Path) -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises(SeqlabError, match="cuda"):
         load(run, device="cuda")
+
+
+def test_a_name_of_the_hub_is_fetched_and_a_misspelt_path_is_not(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fetched(name: str) -> Path:
+        asked.append(name)
+        return run / "bundle"
+
+    monkeypatch.setattr(zoo, "download", fetched)
+    assert model_folder("ada/en-ner@v1") == run / "bundle"
+    Path("ada").mkdir()
+    with pytest.raises(BundleError, match="no model 'ada/en-nre'"):
+        model_folder("ada/en-nre")
+    assert asked == ["ada/en-ner@v1"]
+
+
+@pytest.mark.skipif(find_installed("en-pos") is None, reason="en-pos is not packed yet")
+def test_one_tagger_comes_with_seqlab_itself() -> None:
+    tagger = load("en-pos", device="cpu")
+    found = tagger("Time flies like an arrow.")
+    assert isinstance(found, Tagged)
+    assert [tag for tag in found.tags if tag == "NOUN"] == ["NOUN", "NOUN"]
