@@ -12,6 +12,7 @@ import yaml
 
 from seqlab import zoo_build
 from seqlab.__main__ import main
+from seqlab.configuration import _SECTIONS
 from seqlab.recipe import zoo_folder
 from seqlab.recipe_check import read_recipe
 from seqlab.wheels import check_license, check_name, check_version
@@ -103,7 +104,9 @@ def test_every_model_of_the_zoo_has_a_recipe_a_licence_and_a_legal_name() -> Non
         assert about["storage"] in ("float32", "float16", "int8")
         assert about["seeds"]
         path = zoo_folder() / f"{name}.yaml"
-        assert read_recipe(path)["data"]["init_args"]["path"].startswith("${SEQLAB_DATA}/")
+        assert read_recipe(path, _SECTIONS)["data"]["init_args"]["path"].startswith(
+            "${SEQLAB_DATA}/"
+        )
         text = path.read_text(encoding="utf-8")
         assert "conll2000" not in text  # no licence is stated for either of them
         assert "multi30k" not in text
