@@ -18,7 +18,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import InvalidName, canonicalize_name, is_normalized_name
+from packaging.utils import InvalidName, canonicalize_name
 
 import seqlab
 from seqlab.errors import BundleError
@@ -273,9 +273,9 @@ def _check_entry_point(model: Installed, name: str, value: str) -> None:
     if not value:
         raise _Wrong(f"is damaged: its entry_points.txt cannot be read; {_AGAIN}")
     place = f"{NAMESPACE}.{model.name.replace('-', '_')}"
-    if not is_normalized_name(model.name) or value != place:
+    if value != place:
         lie = f"{name!r} is {value!r}, where a model names its folder in {NAMESPACE}"
-    elif canonicalize_name(model.distribution) != model.name:
+    elif canonicalize_name(model.distribution) != model.name:  # nor then any name that pip refuses
         lie = f"it offers {model.name}, which only a distribution of that name may"
     else:
         return
