@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ from seqlab import runs
 from seqlab.bundle import find_bundle, load_bundle
 from seqlab.errors import BundleError, RecipeError, nearest
 from seqlab.hub import download, is_hub_id
-from seqlab.installed import find_installed, installed_models
+from seqlab.installed import Installed, find_installed, installed_models
 from seqlab.networks.base import Network
 from seqlab.networks.translator import TranslatorNetwork
 from seqlab.pipeline import Pipeline, is_served
 from seqlab.receipts import check_receipt
 from seqlab.recipe import find_recipe
 from seqlab.translation_pipeline import TranslationPipeline
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")  # of the kind that models have
 
 
 def load(
@@ -76,20 +79,35 @@ def model_folder(model: str | Path) -> Path:
     if path.name == "latest" and path.is_file():  # the pointer of a machine without links
         return find_bundle(runs.latest_run(path.parent.name, path.parent.parent))
     if path.name == str(model) and (installed := find_installed(path.name)) is not None:
-        if not installed.fits:
-            raise BundleError(installed.misfit)
-        check_receipt(installed.folder)
-        return installed.folder
-    if is_hub_id(str(model)) and not path.parent.exists():  # else it is a path that is misspelt
-        return download(str(model))
+        return _checked(installed)
     try:
         name = find_recipe(str(model)).stem
     except RecipeError as error:
-        known = [one.name for one in installed_models()]
-        here = f"installed are {', '.join(known)}" if known else "no model is installed"
-        raise BundleError(
-            f"no model {str(model)!r}: give a run folder (runs/NAME/latest), a bundle, the recipe "
-            f"of a run, the name of an installed model ({here}; `pip install {path.name}` gets one "
-            f"that is published), or owner/name of the hub.{nearest(path.name, known)}"
-        ) from error
+        if is_hub_id(str(model)) and not path.parent.exists():  # else it is a misspelt path
+            return download(str(model))
+        raise BundleError(_nothing(str(model))) from error
     return find_bundle(runs.latest_run(name))
+
+
+def _checked(installed: Installed) -> Path:
+    """Return the folder of an installed model that fits this seqlab and its own receipt."""
+    if not installed.fits:
+        raise BundleError(installed.misfit)
+    receipt = check_receipt(installed.folder)
+    if (receipt["name"], receipt["version"]) != (installed.name, installed.version):
+        raise BundleError(
+            f"{installed.folder} is installed as {installed.name} {installed.version}, but its "
+            f"receipt is of {receipt['name']} {receipt['version']}: install it again."
+        )
+    return installed.folder
+
+
+def _nothing(model: str) -> str:
+    """Say that a name is no model, and what there is."""
+    known = [one.name for one in installed_models()]
+    pip = f"; `pip install {model}` gets one that is published" if _NAME.fullmatch(model) else ""
+    return (
+        f"no model {model!r}: give a run folder (runs/NAME/latest), a bundle, the recipe of a run, "
+        f"owner/name of the hub, or an installed model (there is {', '.join(known) or 'none'}"
+        f"{pip}).{nearest(model, known)}"
+    )

@@ -30,7 +30,7 @@ HEAVY = (
     "jsonargparse",
 )
 TRAINING = ("fit", "validate", "test")
-VERBS = (*TRAINING, "predict", "explain", "compare", "recipes")
+VERBS = (*TRAINING, "predict", "explain", "compare", "package", "models", "zoo", "recipes")
 SCRIPT = Path(sys.executable).with_name("seqlab")
 
 
@@ -95,7 +95,7 @@ def test_no_words_at_all_show_the_help_and_are_wrong_usage(
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("word", ["--help", "-h"])
 def test_every_verb_has_help(verb: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    if verb in ("predict", "explain", "compare"):
+    if verb in ("predict", "explain", "compare", "package", "models", "zoo"):
         with pytest.raises(SystemExit) as end:
             main([verb, word])
         assert end.value.code == 0

@@ -112,10 +112,12 @@ def test_a_bundle_that_a_kill_left_half_replaced_is_found(run: Path, place: str)
 
 @pytest.mark.parametrize("model", ["nothing", "runs/other/latest", "nothing.yaml"])
 def test_a_name_that_means_nothing_says_what_to_give(model: str) -> None:
-    assert refusal(model) == (
-        f"no model {model!r}: give a run folder (runs/NAME/latest), a bundle, or the recipe of a "
-        "run."
+    assert refusal(model).startswith(
+        f"no model {model!r}: give a run folder (runs/NAME/latest), a bundle, the recipe of a run, "
+        "owner/name of the hub, or an installed model (there is "
     )
+    assert "pip install" not in refusal(model)  # what pip could not know
+    assert "`pip install xx-nothing` gets one" in refusal("xx-nothing")
 
 
 def test_a_recipe_that_was_never_run_says_how_to_train_it(home: Path) -> None:
@@ -151,7 +153,7 @@ def test_the_code_of_others_runs_only_where_it_is_trusted(run: Path) -> None:
 
 def test_a_model_of_another_task_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = SequenceModel(SOURCE, TARGET)
-    monkeypatch.setattr(zoo, "load_bundle", lambda folder, trust: other)
+    monkeypatch.setattr(zoo, "load_bundle", lambda folder, **_: other)
     assert refusal(run) == f"{run} is a SequenceModel, which no pipeline serves yet."
 
 
