@@ -7,6 +7,7 @@ import shutil
 import struct
 import sys
 import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ from seqlab.errors import BundleError
 from seqlab.models.tagger import Tagger
 from seqlab.networks.base import Network
 from seqlab.networks.tagger import TaggerNetwork
+from seqlab.probes import answers as answers_of
+from seqlab.probes import differences
+from seqlab.receipts import check_receipt
 from seqlab.vocabulary import Vocabulary
+from seqlab.zoo import serve
 
 SOURCE = Vocabulary(
     ["ada", "was", "in", "zürich"],
@@ -517,3 +522,29 @@ def test_json_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert file.read_text(encoding="utf-8").endswith("}\n")
     assert json.loads(file.read_text(encoding="utf-8")) == {"ä": [1, 2.5, None]}
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+FROZEN = sorted((Path(__file__).parent / "frozen").glob("*.whl"))
+
+
+def test_there_is_a_frozen_wheel_of_every_format() -> None:
+    assert len(FROZEN) == FORMAT
+
+
+@pytest.mark.parametrize("wheel", FROZEN, ids=lambda path: path.stem)
+def test_a_wheel_of_an_older_format_loads_and_answers_as_it_did(
+    wheel: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    folder = tmp_path / "seqlab_models/frozen_ner"
+    number = int(wheel.stem.split("-")[1].split(".")[0])
+    assert read_config(folder)["format"] == number
+    assert check_receipt(folder)["version"] == f"{number}.0.0"
+    expected = json.loads((folder / "probe.json").read_text(encoding="utf-8"))["answers"]
+    assert any(tag != "O" for one in expected for tag in one["said"])
+    for trainable in (True, False):
+        pipeline = serve(load_bundle(folder, trainable=trainable), device="cpu")
+        wrong, largest = differences(expected, answers_of(pipeline, [x["text"] for x in expected]))
+        assert wrong == []
+        assert largest < 1e-4

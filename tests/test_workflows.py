@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 GITHUB = ROOT / ".github"
-WORKFLOWS = ("workflows/ci.yml", "workflows/release.yml")
+WORKFLOWS = ("workflows/ci.yml", "workflows/release.yml", "workflows/zoo.yml")
 SCHEMAS = {
     "vendor.github-workflows": WORKFLOWS,
     "custom.github-workflows-require-timeout": WORKFLOWS,
@@ -185,3 +186,10 @@ def test_the_whole_check_is_a_bash_script_that_can_be_run() -> None:
     assert os.access(script, os.X_OK)
     done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_zoo_is_built_whole() -> None:
+    matrix = read("workflows/zoo.yml")["jobs"]["build"]["strategy"]["matrix"]
+    assert matrix["model"] == list(
+        json.loads((ROOT / "recipes/zoo/models.json").read_text("utf-8"))
+    )
