@@ -117,9 +117,9 @@ def card_of(
     example = example_of(config)
     parts = [
         f"# {facts.name} {facts.version}\n\n{summary_of(facts, config)}",
-        f"```bash\npip install {facts.name}\nseqlab predict {facts.name} {example!r}\n```",
-        f"```python\nimport seqlab\n\nmodel = seqlab.load({facts.name!r})\n"
-        f"print(model({example!r}))\n```",
+        f'```bash\npip install {facts.name}\nseqlab predict {facts.name} "{example}"\n```',
+        f'```python\nimport seqlab\n\nmodel = seqlab.load("{facts.name}")\n'
+        f'print(model("{example}"))\n```',
         "## What it is\n\n" + "\n".join(_what(config, metrics, labels)),
         "## Data\n\n" + "\n".join(_data(facts, metrics)),
         f"## Scores\n\n{facts.score.name}: **{facts.score}**\n\n"

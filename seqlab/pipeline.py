@@ -24,7 +24,6 @@ from seqlab.labelled import Labelled, Labelling
 from seqlab.networks.classifier import ClassifierNetwork
 from seqlab.networks.tagger import TaggerNetwork
 from seqlab.networks.tokens import TokenNetwork
-from seqlab.networks.translator import TranslatorNetwork
 from seqlab.nn.precision import Precision, check_precision, using
 from seqlab.sentence import Sentence, check_sentence, sentence_of
 from seqlab.tagged import Tagged, TaggedSpan, Tagging
@@ -303,12 +302,17 @@ def is_served(model: object) -> TypeGuard[TaggerNetwork | ClassifierNetwork]:
     return isinstance(model, TaggerNetwork | ClassifierNetwork)
 
 
+def translates(model: object) -> bool:
+    """Say whether a model is one for :class:`seqlab.translation_pipeline.TranslationPipeline`."""
+    return hasattr(model, "translate")
+
+
 def _task_of(model: object) -> Any:
     if isinstance(model, TaggerNetwork):
         return Tagging(model)
     if isinstance(model, ClassifierNetwork):
         return Labelling(model)
-    remedy = ": use TranslationPipeline" if isinstance(model, TranslatorNetwork) else ""
+    remedy = ": use TranslationPipeline" if translates(model) else ""
     raise TypeError(
         f"a pipeline serves a Tagger or a Classifier, and this is a {type(model).__name__}{remedy}."
     )

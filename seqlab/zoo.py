@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqlab import runs
 from seqlab.bundle import find_bundle, load_bundle
@@ -12,11 +12,12 @@ from seqlab.errors import BundleError, RecipeError, nearest
 from seqlab.hub import download, is_hub_id
 from seqlab.installed import Installed, find_installed, installed_models
 from seqlab.networks.base import Network
-from seqlab.networks.translator import TranslatorNetwork
-from seqlab.pipeline import Pipeline, is_served
+from seqlab.pipeline import Pipeline, is_served, translates
 from seqlab.receipts import check_receipt
 from seqlab.recipe import find_recipe
-from seqlab.translation_pipeline import TranslationPipeline
+
+if TYPE_CHECKING:
+    from seqlab.translation_pipeline import TranslationPipeline
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")  # of the kind that models have
 
@@ -41,7 +42,7 @@ def load(
         UsageError: the recipe was never run here.
     """
     loaded = load_bundle(model_folder(model), trust=trust, trainable=False)
-    if not isinstance(loaded, TranslatorNetwork) and not is_served(loaded):
+    if not (translates(loaded) or is_served(loaded)):
         raise BundleError(f"{model} is a {type(loaded).__name__}, which no pipeline serves yet.")
     return serve(loaded, device=device)
 
@@ -56,9 +57,11 @@ def serve(model: Network, *, device: str = "auto") -> Pipeline[Any] | Translatio
     Raises:
         TypeError: it is none of them.
     """
-    if isinstance(model, TranslatorNetwork):
-        return TranslationPipeline(model, device=device)
     network: Any = model
+    if translates(model):
+        from seqlab.translation_pipeline import TranslationPipeline  # here, for a fast start
+
+        return TranslationPipeline(network, device=device)
     return Pipeline(network, device=device)
 
 

@@ -39,6 +39,7 @@ SMOKE = {
     "recipes": ["speed", "ner"],
     "tagger": ["train", "overhead", "predict", "profile", "time-to", "gpu", "--device", "cpu"]
     + ["--quick", "--threads", "1", "--results", "{folder}/tagger.json"],
+    "zoo": ["table", "--check"],
     "translate": ["--quick", "--threads", "1", "--results", "{folder}/translate.json"],
 }
 
@@ -53,6 +54,7 @@ def raced(part: str) -> list[str]:
 # What it then prints, line by line.
 PRINTS = {
     "bert": ["the table fits the results"] * 4,
+    "zoo": ["the table fits the results"] * 2,
     "cells": [
         r"batch 32, time 25, input 160, hidden 8, directions 2; .*threads: 1.*; medians of 1 .*",
         r"cell +ms +nn\.LSTM ms +speed by nn\.LSTM +tokens/s",
@@ -130,7 +132,7 @@ def recipes() -> ModuleType:
 
 def test_all_benchmarks_are_found() -> None:
     assert {script.stem for script in SCRIPTS} == set(SMOKE)
-    assert len(SCRIPTS) == 8
+    assert len(SCRIPTS) == 9
 
 
 @pytest.mark.slow

@@ -212,7 +212,7 @@ def test_every_block_of_a_page_is_true(name: str, prepared: Path, tmp_path: Path
 
 def test_all_pages_are_found_and_listed() -> None:
     wanted = {"README", "bert", "cells", "compare", "classification", "crf", "data", "translation"}
-    wanted |= {"confidence", "design", "errors", "explain", "memory", "runs", "speed"}
+    wanted |= {"confidence", "design", "errors", "explain", "memory", "runs", "speed", "zoo"}
     assert set(NAMES) == {"README.md", *(f"docs/{page}.md" for page in wanted)}
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert [page for page in wanted - {"README"} if f"({page}.md)" not in index] == []
@@ -236,6 +236,7 @@ def test_the_pages_hold_as_many_blocks_as_they_should() -> None:
         "docs/runs.md": (6, 6),
         "docs/speed.md": (1, 0),
         "docs/translation.md": (5, 1),
+        "docs/zoo.md": (2, 2),
     }
     for name, (commands, code) in least.items():
         assert counts[name]["bash"] >= commands, name
