@@ -41,8 +41,9 @@ class HubModel:
         """Load a model of this class, in evaluation mode on the CPU.
 
         Args:
-            name_or_path: a bundle, a run folder, or ``owner/name`` or ``owner/name@revision`` on
-                the hub; a path that exists comes first.
+            name_or_path: a bundle, a run folder, the name of an installed model, a recipe that was
+                run here, or ``owner/name`` or ``owner/name@revision`` on the hub; a path that
+                exists comes first.
             revision: on the hub, a commit, branch or tag.
             trust: allow classes outside seqlab to be imported, which runs their code.
             cache_dir: for what comes from the hub, in place of the usual cache.
@@ -57,6 +58,7 @@ class HubModel:
         """
         from seqlab.bundle import load_bundle
         from seqlab.hub import download, is_hub_id
+        from seqlab.zoo import model_folder
 
         name = str(name_or_path)
         if is_hub_id(name):
@@ -67,7 +69,7 @@ class HubModel:
                 f"revision={revision!r}, or write owner/name."
             )
         else:
-            folder = Path(name).expanduser()
+            folder = model_folder(Path(name).expanduser())
         found: Any = load_bundle(folder, trust=trust)
         if not isinstance(found, cls):
             kind = type(found)

@@ -51,7 +51,12 @@ STRANGERS = {
 }
 ALLOWED = {"nn": {"nn", "caches", "errors", "tags"}}
 # The one way up: a model saves and loads itself as a whole, by what its methods import.
-DOORS = {("hub_model", "bundle"), ("hub_model", "hub"), ("hub_model", "hub_push")}
+DOORS = {
+    ("hub_model", "bundle"),
+    ("hub_model", "hub"),
+    ("hub_model", "hub_push"),
+    ("hub_model", "zoo"),
+}
 # Packages too heavy to be met by chance, and the one file that may import each, inside functions.
 HOMES_OF_HEAVY = {"datasets": "data/sources.py", "transformers": "nn/bert.py"}
 FRAMEWORKS = {"lightning", "pytorch_lightning", "lightning_fabric"}

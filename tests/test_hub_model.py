@@ -26,12 +26,8 @@ NAME = "ada/en-ner"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
-class HubTagger(HubModel, Tagger):
-    """What `Tagger` is once it is made of `HubModel`."""
-
-
-class HubClassifier(HubModel, Classifier):
-    """Likewise."""
+class OwnTagger(Tagger):
+    """A tagger of somebody else."""
 
 
 @pytest.fixture
@@ -40,18 +36,17 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let bundles know the classes above by a name that can be imported."""
+    """Let bundles know the class above by a name that can be imported."""
     home = types.ModuleType("at_home")
-    for cls in (HubTagger, HubClassifier):
-        setattr(home, cls.__name__, cls)
-        monkeypatch.setattr(cls, "__module__", "at_home")
+    home.OwnTagger = OwnTagger  # type: ignore[attr-defined]
+    monkeypatch.setattr(OwnTagger, "__module__", "at_home")
     monkeypatch.setitem(sys.modules, "at_home", home)
 
 
-def hub_tagger(seed: int = 0) -> HubTagger:
-    model = HubTagger(SOURCE, TARGET, hidden_size=4, embedding_size=5, feature_size=2)
+def hub_tagger(seed: int = 0, cls: type[Tagger] = Tagger) -> Tagger:
+    model = cls(SOURCE, TARGET, hidden_size=4, embedding_size=5, feature_size=2)
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -72,8 +67,8 @@ def test_a_model_comes_back_from_a_folder(tmp_path: Path) -> None:
     folder = hub_tagger().save_pretrained(tmp_path / "ner", metrics={"a": 1}, card="# Ö\n")
     assert json.loads((folder / "metrics.json").read_text("utf-8")) == {"a": 1}
     for path in (folder, str(folder)):
-        found = HubTagger.from_pretrained(path, trust=True)
-        assert type(found) is HubTagger
+        found = Tagger.from_pretrained(path, trust=True)
+        assert type(found) is Tagger
         assert not found.training
         assert_same(found, hub_tagger())
 
@@ -88,7 +83,7 @@ def test_a_model_comes_back_from_the_hub(hub: HubServer) -> None:
         (new.name, {}, 1),
         (NAME, {}, 1),
     ):
-        found = HubTagger.from_pretrained(name, trust=True, **options)
+        found = Tagger.from_pretrained(name, trust=True, **options)
         emissions, tags = answers(found)
         expected, expected_tags = answers(hub_tagger(seed))
         assert torch.equal(emissions, expected)
@@ -97,9 +92,9 @@ def test_a_model_comes_back_from_the_hub(hub: HubServer) -> None:
 
 def test_a_private_model_comes_with_a_token(hub: HubServer, tmp_path: Path) -> None:
     hub_tagger().push_to_hub(NAME, token=TOKEN, private=True)
-    assert "that you may see" in refusal(HubTagger, NAME)
+    assert "that you may see" in refusal(Tagger, NAME)
     cache = tmp_path / "own"
-    HubTagger.from_pretrained(NAME, token=TOKEN, cache_dir=cache, trust=True)
+    Tagger.from_pretrained(NAME, token=TOKEN, cache_dir=cache, trust=True)
     assert [*cache.glob("models--*/snapshots/*/config.json")]
 
 
@@ -108,9 +103,9 @@ def test_a_path_comes_before_the_hub(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     hub_tagger().save_pretrained(NAME)
-    HubTagger.from_pretrained(NAME, trust=True)
+    Tagger.from_pretrained(NAME, trust=True)
     assert hub.requests == []
-    assert refusal(HubTagger, NAME, revision="v1") == (
+    assert refusal(Tagger, NAME, revision="v1") == (
         f"{NAME} is no name on the hub, and only what is there has revisions: leave out "
         "revision='v1', or write owner/name."
     )
@@ -119,28 +114,43 @@ def test_a_path_comes_before_the_hub(
 def test_the_home_folder_has_a_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     hub_tagger().save_pretrained(tmp_path / "ner")
-    assert type(HubTagger.from_pretrained("~/ner", trust=True)) is HubTagger
+    assert type(Tagger.from_pretrained("~/ner", trust=True)) is Tagger
 
 
 def test_a_model_of_another_class_says_which(tmp_path: Path) -> None:
     labels = Vocabulary(["bad", "good"], scheme="label")
     folder = save_bundle(Classifier(SOURCE, labels, hidden_size=2), tmp_path / "sentiment")
-    assert refusal(HubTagger, folder) == (
-        f"{folder} is a Classifier, not a HubTagger: use seqlab.Classifier.from_pretrained."
-    )
-    HubClassifier(SOURCE, labels, hidden_size=2).save_pretrained(folder)
-    assert refusal(HubTagger, folder, trust=True) == (
-        f"{folder} is a HubClassifier, not a HubTagger: use at_home.HubClassifier.from_pretrained."
+    assert refusal(Tagger, folder) == (
+        f"{folder} is a Classifier, not a Tagger: use seqlab.Classifier.from_pretrained."
     )
 
 
-def test_a_foreign_class_from_the_hub_needs_trust(hub: HubServer) -> None:
-    hub_tagger().push_to_hub(NAME, token=TOKEN)
+def test_a_class_of_somebody_else_is_named_in_full(at_home: None, tmp_path: Path) -> None:
+    labels = Vocabulary(["bad", "good"], scheme="label")
+    folder = tmp_path / "own"
+    hub_tagger(cls=OwnTagger).save_pretrained(folder)
+    assert type(Tagger.from_pretrained(folder, trust=True)) is OwnTagger
+    assert refusal(Classifier, folder, trust=True) == (
+        f"{folder} is a OwnTagger, not a Classifier: use at_home.OwnTagger.from_pretrained."
+    )
+    Classifier(SOURCE, labels, hidden_size=2).save_pretrained(folder)
+    assert "is a Classifier, not a OwnTagger" in refusal(OwnTagger, folder)
+
+
+def test_a_foreign_class_from_the_hub_needs_trust(hub: HubServer, at_home: None) -> None:
+    hub_tagger(cls=OwnTagger).push_to_hub(NAME, token=TOKEN)
     sys.modules.pop("at_home")
-    assert "asks for the class at_home.HubTagger, which is not part of seqlab" in refusal(
-        HubTagger, NAME
+    assert "asks for the class at_home.OwnTagger, which is not part of seqlab" in refusal(
+        Tagger, NAME
     )
     assert "at_home" not in sys.modules
+
+
+def test_an_installed_model_comes_by_its_name() -> None:
+    assert type(Tagger.from_pretrained("en-pos")) is Tagger
+    assert refusal(Classifier, "en-pos") == (
+        "en-pos is a Tagger, not a Classifier: use seqlab.Tagger.from_pretrained."
+    )
 
 
 def test_a_configuration_changed_on_the_hub_is_refused(hub: HubServer, tmp_path: Path) -> None:
@@ -150,12 +160,15 @@ def test_a_configuration_changed_on_the_hub_is_refused(hub: HubServer, tmp_path:
     config["arguments"]["dropout"] = 0.4
     assert bundle._seal(config) != config["seal"]
     hub.add(NAME, {**files, "config.json": json.dumps(config).encode()})
-    assert "config.json does not have the checksum it was saved with" in refusal(HubTagger, NAME)
+    assert "config.json does not have the checksum it was saved with" in refusal(Tagger, NAME)
 
 
-def test_what_is_nowhere_is_named(hub: HubServer) -> None:
-    assert refusal(HubTagger, "runs/ner/latest").startswith("no model at runs/ner/latest")
-    assert refusal(HubTagger, "runs/ner").startswith("runs/ner is no path here, and no model of")
+def test_what_is_nowhere_is_named(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refusal(Tagger, "runs/ner/latest").startswith("no model 'runs/ner/latest'")
+    assert refusal(Tagger, "runs/ner").startswith("runs/ner is no path here, and no model of")
 
 
 def test_the_class_knows_nothing_of_the_models_above_it() -> None:
