@@ -100,10 +100,10 @@ class HubModel:
         Returns:
             the folder.
         """
-        from seqlab.hub_push import save_pretrained
+        from seqlab.bundle import save_bundle
 
         model: Any = self
-        return save_pretrained(model, folder, metrics=metrics, recipe=recipe, card=card)
+        return save_bundle(model, folder, metrics=metrics, recipe=recipe, card=card)
 
     def push_to_hub(
         self,

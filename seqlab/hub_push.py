@@ -41,29 +41,6 @@ class Pushed(NamedTuple):
     url: str
 
 
-def save_pretrained(
-    model: SequenceModel,
-    folder: str | Path,
-    *,
-    metrics: Mapping[str, Any] | None = None,
-    recipe: str | None = None,
-    card: str | None = None,
-) -> Path:
-    """Write a model to a folder: `seqlab.bundle.save_bundle`, as users of the hub call it.
-
-    Args:
-        model: the model, with its vocabularies.
-        folder: where; an existing bundle there is replaced.
-        metrics: scores to keep beside it, as plain JSON data.
-        recipe: the text of the recipe that made it.
-        card: the text of its README.md.
-
-    Returns:
-        the folder.
-    """
-    return save_bundle(model, folder, metrics=metrics, recipe=recipe, card=card)
-
-
 def push_to_hub(
     model: SequenceModel,
     repo_id: str,

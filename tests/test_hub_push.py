@@ -14,7 +14,7 @@ import seqlab
 from seqlab.bundle import load_bundle, save_bundle
 from seqlab.errors import BundleError
 from seqlab.hub import download
-from seqlab.hub_push import Pushed, hub_card, push_bundle, push_to_hub, save_pretrained
+from seqlab.hub_push import Pushed, hub_card, push_bundle, push_to_hub
 from seqlab.models.classifier import Classifier
 from seqlab.vocabulary import Vocabulary
 from tests.hub_server import TOKEN, HubServer, running_hub
@@ -312,7 +312,7 @@ def test_a_card_may_begin_with_a_rule(capfd: pytest.CaptureFixture[str]) -> None
 
 
 def test_saving_is_that_of_a_bundle(tmp_path: Path, saved: Path) -> None:
-    twin = save_pretrained(tagger(), tmp_path / "twin", card="# Ö\n", recipe="model: {}\n")
+    twin = tagger().save_pretrained(tmp_path / "twin", card="# Ö\n", recipe="model: {}\n")
     assert {file.name: file.read_bytes() for file in twin.iterdir()} == {
         file.name: file.read_bytes() for file in saved.iterdir()
     }
