@@ -3,6 +3,7 @@
     seqlab zoo build en-pos --out dist            # trains and packs one; then
     python benchmarks/zoo.py keep dist/*.whl      # measure, and keep receipts and results
     python benchmarks/zoo.py embed dist/en_pos-1.0.0-py3-none-any.whl
+    python benchmarks/zoo.py storage runs/en-pos/1 runs/en-fr/1   # float32, float16 and int8
     python benchmarks/zoo.py table                # write the tables; --check: compare
 
 Results are kept in benchmarks/results/zoo, receipts in recipes/zoo/receipts. `embed` puts the files
@@ -33,6 +34,10 @@ MODELS = ROOT / "recipes" / "zoo" / "models.json"
 EMBEDDED = ROOT / "seqlab" / "_models"
 PAGE = ROOT / "docs" / "zoo.md"
 BEGIN, END = "<!-- zoo: written by benchmarks/zoo.py table -->", "<!-- end of zoo -->"
+STORED = "<!-- storage: written by benchmarks/zoo.py table -->"
+STORED_END = "<!-- end of storage -->"
+STORAGES = ("float32", "float16", "int8")
+ROUNDS = 5  # of the three in turn
 TEXT = "Time flies like an arrow."
 FIRST = f"import seqlab; seqlab.load('NAME')({TEXT!r})"
 
@@ -119,6 +124,67 @@ def embed(args: argparse.Namespace) -> int:
     return 0
 
 
+def storage(args: argparse.Namespace) -> int:
+    """Keep the size, score, load time and speed of each way to store a run's weights."""
+    from seqlab.bundle import load_bundle, save_bundle
+    from seqlab.report import hardware
+    from seqlab.training import score_bundle
+
+    for run in args.runs:
+        bundle = run / "bundle"
+        recipe = (bundle / "recipe.yaml").read_text(encoding="utf-8")
+        metrics = json.loads((bundle / "metrics.json").read_text(encoding="utf-8"))
+        key = f"test/{metrics['monitor'].partition('/')[2]}"
+        found: dict[str, Any] = {}
+        with tempfile.TemporaryDirectory() as place:
+            for kind in STORAGES:
+                folder = Path(place) / kind
+                model = load_bundle(bundle, trainable=False)
+                save_bundle(model, folder, recipe=recipe, storage=kind)
+                size = (folder / "model.safetensors").stat().st_size / 1e6
+                score = score_bundle(folder, [], "test")[key]
+                found[kind] = {"mb": round(size, 3), "score": score, "load_s": [], "speed": []}
+            for _ in range(ROUNDS):
+                for kind in STORAGES:
+                    start = time.perf_counter()
+                    load_bundle(Path(place) / kind, trainable=False)
+                    found[kind]["load_s"].append(time.perf_counter() - start)
+                    speed = speeds(Path(place) / kind, "en")
+                    found[kind]["speed"].append((speed["sentences"] or speed["tokens"])[32])
+        for row in found.values():
+            row["load_s"] = round(statistics.median(row["load_s"]), 4)
+            row["speed"] = round(statistics.median(row["speed"]), 1)
+        about = {"run": run.parent.name, "key": key, "hardware": hardware()}
+        about |= {"date": time.strftime("%Y-%m-%d"), "commit": commit(), "storages": found}
+        args.results.mkdir(parents=True, exist_ok=True)
+        file = args.results / f"storage-{run.parent.name}.json"
+        file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        print(run.parent.name, {kind: row["score"] for kind, row in found.items()})
+    return 0
+
+
+def storage_lines(results: Path) -> Iterator[str]:
+    yield "| model | weights as | MB | score on test | loads in, ms | speed at 32, by float32 |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    dates = set()
+    for name in json.loads(MODELS.read_text(encoding="utf-8")):
+        file = results / f"storage-{name}.json"
+        if not file.is_file():
+            continue
+        found = json.loads(file.read_text(encoding="utf-8"))
+        dates.add(f"{found['date']} {found['commit']}, {found['hardware']}")
+        unit = 1.0 if found["key"].endswith("bleu") else 100.0
+        first = found["storages"]["float32"]["speed"]
+        for kind, row in found["storages"].items():
+            score = f"{found['key'].partition('/')[2]} {row['score'] * unit:.2f}"
+            yield (
+                f"| `{name}` | {kind} | {row['mb']:.2f} | {score} | {row['load_s'] * 1000:.0f} | "
+                f"{row['speed'] / first:.2f} |"
+            )
+    yield ""
+    yield f"Medians of {ROUNDS} rounds, the three in turn. Measured {'; '.join(sorted(dates))}."
+
+
 def lines(results: Path) -> Iterator[str]:
     yield (
         "| model | what it does | data, licence | score on test (seeds) | wheel, MB | tokens/s at "
@@ -162,18 +228,23 @@ def score(made: dict[str, Any]) -> str:
 def table(args: argparse.Namespace) -> int:
     made = "\n".join(lines(args.results))
     script = "benchmarks/zoo.py"
-    return max(write_between(BEGIN, END, made, script, args.check, page) for page in (PAGE, README))
+    stored = "\n".join(storage_lines(args.results))
+    found = [write_between(BEGIN, END, made, script, args.check, page) for page in (PAGE, README)]
+    found.append(write_between(STORED, STORED_END, stored, script, args.check, PAGE))
+    return max(found)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for name, run in (("keep", keep), ("embed", embed), ("table", table)):
+    for name, run in (("keep", keep), ("embed", embed), ("storage", storage), ("table", table)):
         sub = verbs.add_parser(name)
         sub.set_defaults(run=run)
         sub.add_argument("--results", type=Path, default=RESULTS)
         if name == "table":
             sub.add_argument("--check", action="store_true")
+        elif name == "storage":
+            sub.add_argument("runs", type=Path, nargs="+")
         else:
             sub.add_argument("wheels", type=Path, nargs="+")
             sub.add_argument("--times", type=int, default=5)

@@ -15,7 +15,8 @@ from seqlab.batch import FormTable
 from seqlab.errors import DataError, SeqlabError, UsageError
 from seqlab.models.base import SequenceModel
 from seqlab.models.classifier import Classifier
-from seqlab.models.tagger import DecoderName, Tagger
+from seqlab.models.tagger import Tagger
+from seqlab.networks.tagger import DecoderName
 from seqlab.nn.kernels import VARIABLE
 from seqlab.pipeline import Labelled, Pipeline, Sentence, Tagged, is_served
 from seqlab.tags import Grammar, convert, spans_of

@@ -29,7 +29,8 @@ from seqlab import training
 from seqlab.data.sampling import BucketSampler
 from seqlab.data.tagging import TaggingData
 from seqlab.metrics import SpanF1
-from seqlab.models.tagger import DecoderName, Tagger
+from seqlab.models.tagger import Tagger
+from seqlab.networks.tagger import DecoderName
 from seqlab.pipeline import Pipeline, Sentence, Tagged
 from seqlab.tags import Grammar, convert
 from seqlab.vocabulary import Vocabulary
