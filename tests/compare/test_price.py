@@ -61,7 +61,7 @@ def test_translators_are_timed_on_sentences_of_the_test_split(
 ) -> None:
     monkeypatch.setattr(pace, "meter_of", lambda *_: Counting())
     found = Price(1, 1.0, 1.0, None)
-    module._time_translator(found, None, [f"sentence {n}" for n in range(70)])
+    module.time_translator(found, None, [f"sentence {n}" for n in range(70)])
     assert found.unit == "target subwords"
     assert found.sentences_per_second == {1: 32.0, 32: 32.0}
     assert found.tokens_per_second == {1: 128.0, 32: 128.0}
@@ -75,7 +75,7 @@ def test_translators_are_timed_on_sentences_of_the_test_split(
 def test_a_counter_that_stops_leaves_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "meter_of", lambda *_: Counting(2))
     found = Price(1, 1.0, 1.0, None)
-    module._time_translator(found, None, ["one two", "three"])
+    module.time_translator(found, None, ["one two", "three"])
     assert found.joules_per_1000_tokens == {}
     assert set(found.sentences_per_second) == {1, 32}  # few sentences come again
 
