@@ -13,6 +13,7 @@ from typing import Any, Generic
 
 from seqlab.errors import UsageError, check_range
 from seqlab.labelled import Labelled
+from seqlab.networks.base import kind_of
 from seqlab.networks.classifier import ClassifierNetwork
 from seqlab.pipeline import Pipeline, Result, Served
 from seqlab.sentence import Sentence
@@ -103,7 +104,7 @@ def sureness(result: Any) -> float:
 
 def _check_alike(small: Any, large: Any) -> None:
     """Refuse two models of which one cannot stand in for the other."""
-    kinds = [type(model).__name__ for model in (small, large)]
+    kinds = [kind_of(model) for model in (small, large)]
     if kinds[0] != kinds[1]:
         raise UsageError(
             f"--cascade: one model is a {kinds[0]} and the other a {kinds[1]}, which answer other "

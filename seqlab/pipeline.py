@@ -21,6 +21,7 @@ from seqlab.abstention import Point, point_for, points
 from seqlab.batch import Batch, Data, Forms, FormTable, Ints, on_device
 from seqlab.errors import SeqlabError
 from seqlab.labelled import Labelled, Labelling
+from seqlab.networks.base import kind_of
 from seqlab.networks.classifier import ClassifierNetwork
 from seqlab.networks.tagger import TaggerNetwork
 from seqlab.networks.tokens import TokenNetwork
@@ -314,7 +315,7 @@ def _task_of(model: object) -> Any:
         return Labelling(model)
     remedy = ": use TranslationPipeline" if translates(model) else ""
     raise TypeError(
-        f"a pipeline serves a Tagger or a Classifier, and this is a {type(model).__name__}{remedy}."
+        f"a pipeline serves a Tagger or a Classifier, and this is a {kind_of(model)}{remedy}."
     )
 
 

@@ -126,8 +126,10 @@ def _together(pipeline: TranslationPipeline, options: Options, load: Load) -> Tr
     for name in options.search.ensemble:
         other = load(name, device=options.device)
         if not isinstance(other, TranslationPipeline):
+            from seqlab.networks.base import kind_of
+
             raise UsageError(
-                f"--ensemble {name}: that is a {type(other.model).__name__}, and only translators "
+                f"--ensemble {name}: that is a {kind_of(other.model)}, and only translators "
                 f"translate together with {options.model}."
             )
         models.append(other.model)

@@ -16,6 +16,7 @@ from typing import Any, overload
 import torch
 
 from seqlab.errors import UsageError
+from seqlab.networks.base import kind_of
 from seqlab.networks.search import searched
 from seqlab.networks.translator import TranslatorNetwork
 from seqlab.nn.precision import Precision, check_precision, using
@@ -359,7 +360,7 @@ def _check_models(models: Sequence[object]) -> None:
     for model in models:
         if not isinstance(model, TranslatorNetwork):
             raise TypeError(
-                f"a translation pipeline serves Translators, and this is a {type(model).__name__}: "
+                f"a translation pipeline serves Translators, and this is a {kind_of(model)}: "
                 "use Pipeline for a Tagger or a Classifier."
             )
     for model in models[1:]:

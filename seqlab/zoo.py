@@ -11,7 +11,7 @@ from seqlab.bundle import find_bundle, load_bundle
 from seqlab.errors import BundleError, RecipeError, nearest
 from seqlab.hub import download, is_hub_id
 from seqlab.installed import Installed, find_installed, installed_models
-from seqlab.networks.base import Network
+from seqlab.networks.base import Network, kind_of
 from seqlab.pipeline import Pipeline, is_served, translates
 from seqlab.receipts import check_receipt
 from seqlab.recipe import find_recipe
@@ -43,7 +43,7 @@ def load(
     """
     loaded = load_bundle(model_folder(model), trust=trust, trainable=False)
     if not (translates(loaded) or is_served(loaded)):
-        raise BundleError(f"{model} is a {type(loaded).__name__}, which no pipeline serves yet.")
+        raise BundleError(f"{model} is a {kind_of(loaded)}, which no pipeline serves yet.")
     return serve(loaded, device=device)
 
 

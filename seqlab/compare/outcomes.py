@@ -13,6 +13,7 @@ from seqlab.calibration import calibration_of, is_calibrated, scored
 from seqlab.data.sampling import cut
 from seqlab.errors import SeqlabError, UsageError
 from seqlab.metrics import count_spans, count_tags
+from seqlab.networks.base import kind_of
 from seqlab.networks.classifier import ClassifierNetwork
 from seqlab.networks.tagger import TaggerNetwork
 from seqlab.networks.translator import TranslatorNetwork
@@ -102,7 +103,7 @@ def _answered(model: Any, batch: Any) -> Sequence[Any]:
         return model.choose(model.classify(batch).probabilities)
     if isinstance(model, TranslatorNetwork):
         return model.target_vocab.decode([best[0].ids for best in model.translate(batch)])
-    raise SeqlabError(f"a {type(model).__name__} cannot be compared.")
+    raise SeqlabError(f"a {kind_of(model)} cannot be compared.")
 
 
 def _sentences(data: Any) -> list[str]:

@@ -86,8 +86,10 @@ def _cost(options: Options) -> int:
 
     model = load_bundle(model_folder(options.model), trust=options.trust)
     if not is_served(model):
+        from seqlab.networks.base import kind_of
+
         raise SeqlabError(
-            f"what a {type(model).__name__} costs is not known: leave --cost out, or name a tagger "
+            f"what a {kind_of(model)} costs is not known: leave --cost out, or name a tagger "
             "or a classifier."
         )
     found = cost_of(Pipeline(model, device=options.device), options.tokens)

@@ -14,6 +14,7 @@ from seqlab.batch import Batch
 from seqlab.explain.holding import Holding
 from seqlab.explain.pace import Pace, counter_of, pace_of, sentences_of
 from seqlab.explain.parts import Part, parts_of, watched
+from seqlab.networks.base import kind_of
 from seqlab.networks.classifier import ClassifierNetwork
 from seqlab.networks.tagger import TaggerNetwork
 from seqlab.networks.tokens import TokenNetwork
@@ -131,7 +132,7 @@ def cost_of(pipeline: Pipeline[Any], tokens: int = 25, seconds: float = SECONDS)
     sizes = sorted({1, at_once})
     paces = [pace_of(pipeline, sentences, size, meter, seconds) for size in sizes]
     return ModelCost(
-        type(model).__name__,
+        kind_of(model),
         rows,
         _sum(rows, inference.total / count),
         tokens,

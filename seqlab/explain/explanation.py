@@ -12,7 +12,7 @@ from seqlab.errors import BundleError, SeqlabError, UsageError
 from seqlab.explain.decisions import Decision, decisions_of
 from seqlab.explain.options import Options
 from seqlab.explain.view import View, plain_layers, traces_of, view_of
-from seqlab.networks.base import Network
+from seqlab.networks.base import Network, kind_of
 from seqlab.networks.classifier import ClassifierNetwork
 from seqlab.networks.tagger import TaggerNetwork
 from seqlab.networks.translator import TranslatorNetwork
@@ -115,8 +115,7 @@ def explain(model: Network, text: str, options: Options) -> Explanation:
         raise UsageError("a Translator is explained by seqlab.explain.translation: call that.")
     if not is_served(model):
         raise BundleError(
-            f"a {type(model).__name__} cannot be explained: give a tagger, a classifier or a "
-            "translator."
+            f"a {kind_of(model)} cannot be explained: give a tagger, a classifier or a translator."
         )
     if options.pieces:
         raise UsageError(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from seqlab.errors import SeqlabError
+from seqlab.networks.base import kind_of
 from seqlab.networks.classifier import ClassifierNetwork
 from seqlab.networks.tagger import TaggerNetwork
 from seqlab.networks.tokens import TokenNetwork
@@ -119,7 +120,7 @@ def _task_parts(model: TokenNetwork, tokens: int) -> list[Part]:
         once = costs.of_linear(model.output)
         output = _part("output layer", model.output, cost=Cost(once.matrix / tokens, 0))
         return [_part("pooling", model.pooling, cost=costs.of_pooling(model.pooling)), output]
-    raise SeqlabError(f"what a {type(model).__name__} costs is not known: give a tagger.")
+    raise SeqlabError(f"what a {kind_of(model)} costs is not known: give a tagger.")
 
 
 @contextmanager

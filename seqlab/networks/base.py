@@ -29,6 +29,17 @@ def own_arguments(frame: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in frame.items() if name not in _NO_ARGUMENTS}
 
 
+def kind_of(model: object) -> str:
+    """Name a model for people: a network is called as the model that trains it is.
+
+    Example:
+        >>> class TaggerNetwork: ...
+        >>> kind_of(TaggerNetwork())
+        'Tagger'
+    """
+    return type(model).__name__.removesuffix("Network")
+
+
 class Network(nn.Module):
     """Base of the networks, which know how they were trained but not how to train.
 
