@@ -397,7 +397,7 @@ PREPARE: dict[str, Prepare] = {
     "A model with a changed byte": trained(flip),
     "A model with a missing file": trained(lambda: (BUNDLE / "model.safetensors").unlink()),
     "A model that names code of others": trained(configured(**{"class": "elsewhere.Tagger"})),
-    "A model of a newer seqlab": trained(configured(format=2, seqlab="9.0")),
+    "A model of a newer seqlab": trained(configured(format=3, seqlab="9.0")),
     "A corpus without a column that the model needs": both(model("featured"), corpus()),
     "An input that is not UTF-8": both(
         trained(), file("latin1.txt", "Ada was in Paris.\nJosé was in London.\n".encode("latin1"))

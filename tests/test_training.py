@@ -135,7 +135,18 @@ def test_metrics_say_what_was_scored_and_how(fitted: Run) -> None:
             for s in ("val", "test")
             for k in ("ece", "ece_uncalibrated", "reliability", "temperature", "abstention")
         ),
-        *("seed", "data", "versions", "hardware", "split", "monitor", "best_epoch", "epochs"),
+        *(
+            "seed",
+            "data",
+            "data_digests",
+            "commit",
+            "versions",
+            "hardware",
+            "split",
+            "monitor",
+            "best_epoch",
+            "epochs",
+        ),
         *("parameters", "train/seconds", "train/tokens_per_second", "peak_memory_mb"),
     }
     assert metrics["seed"] == 13
