@@ -105,9 +105,11 @@ def entry_of(rows: Any) -> str:
     """Return the key of the table that rows were mapped from: see `cached_rows`.
 
     Args:
-        rows: a ``datasets.Dataset``, or some rows of one.
+        rows: a ``datasets.Dataset``, or some rows of one; of several tables in a row it is a key of
+            their keys.
     """
-    return Path(rows.cache_files[0]["filename"]).parent.name
+    keys = [Path(file["filename"]).parent.name for file in rows.cache_files]
+    return keys[0] if len(keys) == 1 else digest_of([], *keys)
 
 
 def cached_files(

@@ -157,12 +157,10 @@ class ClassificationData(CorpusData):
         """Count the texts that have each label."""
         return token_counts([self.splits[part].data.column("labels")])
 
-    def _place(self, part: str, line: int) -> str:
-        file = Path(self._file(part))
-        return str(texts_of(file)[line - 1]) if file.is_dir() else super()._place(part, line)
-
-    def _place_at(self, part: str, row: int) -> str:
-        return self._place(part, self.splits[part][int(row)]["lines"][0])
+    def _place_at(self, part: str, row: int | np.integer[Any]) -> str:
+        """Name a text as ``file:line``, or as the file it is."""
+        file, line = Path(self._file_of(part, int(row))), self.splits[part][int(row)]["lines"][0]
+        return str(texts_of(file)[line - 1]) if file.is_dir() else f"{file}:{line}"
 
     def _place_of(self, part: str, label: str) -> str:
         """Find the first text with a label."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,12 +19,24 @@ from seqlab.data.base import (
     token_counts,
     vocabularies_of,
 )
-from seqlab.data.finding import find_splits
+from seqlab.data.finding import find_file, find_splits
 from seqlab.data.holding import hold_out
-from seqlab.data.sources import Reader, load_tables
+from seqlab.data.joining import FILE, load_joined
+from seqlab.data.sources import Reader
 from seqlab.data.vectors import read_vectors
 from seqlab.errors import DataError, RecipeError, check_range, nearest
 from seqlab.vocabulary import Vocabulary, ranked, word_vocabulary
+
+Files = list[str] | str | None  # of a split
+
+
+def _listed(split: str, files: Files) -> list[str]:
+    """Return the files of a split as a list."""
+    listed = [files] if isinstance(files, str) else list(files or [])
+    twice = next((file for file, n in Counter(listed).items() if n > 1), None)
+    if twice is not None:
+        raise RecipeError(f"data.{split} names {twice} twice: name each file once.")
+    return listed
 
 
 class CorpusData(SequenceDataModule, ABC):
@@ -36,9 +49,9 @@ class CorpusData(SequenceDataModule, ABC):
         path: ``sample:NAME``, a folder with train, dev (valid, val, validation) and test files, one
             file, or a data set of the Hugging Face hub as ``org/name@revision``. Environment
             variables are expanded.
-        train: a file for this split instead.
-        validation: a file for this split instead.
-        test: a file for this split instead.
+        train: a file for this split instead, or several that are read one after the other.
+        validation: likewise.
+        test: likewise.
         columns: where in a file things stand; the task says which there are.
         labels: the labels that may occur; any other is an error. Without it: those of the training
             split.
@@ -63,9 +76,9 @@ class CorpusData(SequenceDataModule, ABC):
         self,
         path: str | None = None,
         *,
-        train: str | None = None,
-        validation: str | None = None,
-        test: str | None = None,
+        train: Files = None,
+        validation: Files = None,
+        test: Files = None,
         columns: dict[str, int | str] | None = None,
         labels: list[str] | None = None,
         lowercase: bool = True,
@@ -87,7 +100,8 @@ class CorpusData(SequenceDataModule, ABC):
         check_range("data.unknown_rows", unknown_rows, 1)
         check_range("data.max_length", max_length, 2)
         self.path = path
-        self.files = {"train": train, "validation": validation, "test": test}
+        given = {"train": train, "validation": validation, "test": test}
+        self.files = {split: _listed(split, files) for split, files in given.items()}
         self.columns = columns
         self.labels = labels
         self.lowercase = lowercase
@@ -138,7 +152,7 @@ class CorpusData(SequenceDataModule, ABC):
         """The corpus: memory-mapped rows of ``tokens``, ``lines``, and what the task adds."""
         if self._splits is None:
             reader = self._reader()
-            found, notes = load_tables(self.path, self.files, reader)
+            found, notes = load_joined(self.path, self.files, reader)
             for sentence in notes:
                 self.note(sentence)
             self._splits, held_out = hold_out(found, self.hold_out, self._corpus, reader.noun)
@@ -187,19 +201,34 @@ class CorpusData(SequenceDataModule, ABC):
     @property
     def _corpus(self) -> str:
         """What the corpus is called in messages."""
-        return self.path or ", ".join(file for file in self.files.values() if file)
+        return self.path or ", ".join(file for files in self.files.values() for file in files)
 
-    def _file(self, part: str) -> str:
-        """Name the file of a split, as lines are counted in it; held out parts are in train's."""
+    def _file(self, part: str, number: int = 0) -> str:
+        """Name a file of a split, as lines are counted in it; held out parts are in train's."""
+        names = self.files[part] or self.files["train"]
+        if number:
+            return str(find_file(names[number], part, self.path))
+        first = {split: next(iter(files), None) for split, files in self.files.items()}
         try:
-            files = find_splits(self.path, **self.files, folders=self._reader().folders)
+            found = find_splits(self.path, **first, folders=self._reader().folders)
         except DataError:  # no files here: a data set of the hub
-            return self.files[part] or f"{self.path} ({part})"
-        return str(files.get(part) or files["train"])
+            return first[part] or f"{self.path} ({part})"
+        return str(found.get(part) or found["train"])
 
-    def _place(self, part: str, line: int) -> str:
-        """Name a line of a split as ``file:line``."""
-        return f"{self._file(part)}:{line}"
+    def _files(self, part: str) -> Iterator[tuple[str, Any]]:
+        """Name the files of a split, each with its rows."""
+        rows = self.splits[part]
+        if FILE not in rows.column_names:
+            yield self._file(part), rows
+            return
+        numbers = np.asarray(rows.data.column(FILE))
+        edges = [0, *np.flatnonzero(np.diff(numbers)) + 1, len(rows)]
+        for start, end in pairwise(edges):
+            yield self._file(part, int(numbers[start])), rows.select(range(start, end))
+
+    def _file_of(self, part: str, row: int) -> str:
+        """Name the file that a row of a split is from."""
+        return self._file(part, self.splits[part][int(row)].get(FILE, 0))
 
     def _chosen(self, counts: Mapping[str, int], place: Callable[[str], str]) -> list[str]:
         """Order the labels; where the recipe lists them, refuse others with the first place."""
@@ -225,7 +254,7 @@ class CorpusData(SequenceDataModule, ABC):
             vector_words=[] if given is None else given.keys(self.lowercase),
         )
         for name in self.splits["train"].column_names:
-            if name not in self._own_columns:
+            if name not in (*self._own_columns, FILE):
                 values = ranked(token_counts([train.column(name)]))
                 vocab.features[name] = Vocabulary(values, padding=True, unknown=1)
         if given is not None:

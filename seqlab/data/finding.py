@@ -83,6 +83,22 @@ def find_splits(
     return {split: found[split] for split in SPLITS if split in found}
 
 
+def find_file(name: str, split: str, path: str | None = None) -> Path:
+    """Find a file that a recipe names for a split.
+
+    Args:
+        name: seen from here, or else from the folder of the corpus.
+        split: what it is of, for the error.
+        path: of the corpus, as in `find_splits`.
+
+    Raises:
+        DataError: there is none.
+    """
+    root = _sample(path) if path and path.startswith("sample:") else None
+    root = root or (expanded(path, "data.path") if path else None)
+    return _existing(name, f"data.{split}", root if root and root.is_dir() else None)
+
+
 def _sample(path: str) -> Path:
     name = path.removeprefix("sample:")
     known = sorted(file.name for file in SAMPLES.iterdir() if any(file.glob("train.*")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -67,8 +67,11 @@ class TaggedReader:
     tagged: bool = True
 
     def __post_init__(self) -> None:
-        if "lines" in self.columns:
-            raise DataError("data.columns.lines: the name is taken; give the feature another.")
+        for name in ("lines", "file_number"):
+            if name in self.columns:
+                raise DataError(
+                    f"data.columns.{name}: the name is taken; give the feature another."
+                )
 
     def about(self) -> list[object]:
         """Return what decides how a file is read."""
@@ -325,3 +328,14 @@ def subset(rows: Any, numbers: Any) -> Any:
     """
     with _no_bars():
         return rows.select(numbers).flatten_indices()
+
+
+def end_to_end(tables: Sequence[Any]) -> Any:
+    """Put rows one after the other, mapped from where they are.
+
+    Args:
+        tables: ``datasets.Dataset`` with the same columns.
+    """
+    import datasets
+
+    return datasets.concatenate_datasets(list(tables))

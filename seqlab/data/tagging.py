@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from seqlab.data.base import Encoded, EncodedDataset
+from seqlab.data.base import Encoded, EncodedDataset, token_counts
 from seqlab.data.corpus import CorpusData
+from seqlab.data.renaming import Renaming
 from seqlab.data.sources import Reader, TaggedReader
 from seqlab.data.windows import cut_documents
 from seqlab.errors import DataError, nearest
@@ -19,6 +20,14 @@ from seqlab.vocabulary import Vocabulary
 
 SchemeName = Literal["auto", "iob1", "iob2", "bioes", "bilou", "none"]
 _PREFIXES = {"iob2": "BI", "bioes": "BIES"}
+
+
+class Sentence(NamedTuple):
+    """The tags of a sentence, the line of each token, and the file they are lines of."""
+
+    tags: list[str]
+    lines: list[int]
+    file: str
 
 
 class TaggingData(CorpusData):
@@ -31,6 +40,8 @@ class TaggingData(CorpusData):
             tags: 2}``. Documents are never cut inside a span.
         scheme: how the corpus writes spans; ``auto`` recognises it.
         tag_scheme: how the model sees them; ``bioes`` mostly scores better, ``iob2`` is smaller.
+        rename: by a label of the corpus (or a whole tag) the name that is used for it, so that
+            corpora that call one thing two names can be joined; null leaves its spans out.
         options: of :class:`seqlab.data.corpus.CorpusData`.
     """
 
@@ -42,17 +53,22 @@ class TaggingData(CorpusData):
         *,
         scheme: SchemeName = "auto",
         tag_scheme: Literal["bioes", "iob2"] = "bioes",
+        rename: dict[str, str | None] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(path, **options)
         self.scheme = scheme
         self.tag_scheme = tag_scheme
+        self.rename = Renaming(rename)
         self._scheme = ""
 
     def _reader(self) -> Reader:
         return TaggedReader(self.columns or {})
 
     def _survey(self) -> None:
+        if self.rename and self.vocabularies_from is None:
+            columns = [rows.data.column("tags") for rows in self.splits.values()]
+            self.rename.check(token_counts(columns), self._corpus)
         self._scheme = self._find_scheme()
 
     def _check_fit(self, target: Vocabulary) -> None:
@@ -68,24 +84,24 @@ class TaggingData(CorpusData):
                 f"{self._scheme}: say in data.columns where the tags stand that the model learnt."
             )
 
-    def _sentences(self, part: str) -> Iterator[tuple[list[str], list[int]]]:
-        rows = self.splits[part]
-        if "tags" not in rows.column_names:
+    def _sentences(self, part: str) -> Iterator[Sentence]:
+        if "tags" not in self.splits[part].column_names:
             raise DataError(
                 f"the {part} split of {self._corpus} has no tags: say where they stand in "
                 "data.columns."
             )
-        for piece in rows.select_columns(["tags", "lines"]).iter(batch_size=1000):
-            yield from zip(piece["tags"], piece["lines"], strict=True)
+        for file, rows in self._files(part):
+            for piece in rows.select_columns(["tags", "lines"]).iter(batch_size=1000):
+                for tags, lines in zip(piece["tags"], piece["lines"], strict=True):
+                    yield Sentence(self.rename.tags(tags), lines, file)
 
     def _find_scheme(self) -> str:
         if self.scheme != "auto":
             return self.scheme
         counter = SchemeCounter()
         for part in self.splits:
-            file = self._file(part)
-            for tags, lines in self._sentences(part):
-                counter.add(tags, lines, file)
+            for sentence in self._sentences(part):
+                counter.add(*sentence)
         found = counter.result()
         if found.repaired:
             self.note(
@@ -96,10 +112,10 @@ class TaggingData(CorpusData):
 
     def _first(self, wanted: Callable[[str], bool]) -> str:
         """Find the first tag of the training split that is wanted, as ``file:line``."""
-        for tags, lines in self._sentences("train"):
+        for tags, lines, file in self._sentences("train"):
             for tag, line in zip(tags, lines, strict=True):
                 if wanted(tag):
-                    return self._place("train", line)
+                    return f"{file}:{line}"
         return self._file("train")
 
     @property
@@ -109,8 +125,8 @@ class TaggingData(CorpusData):
     def _target_vocabulary(self) -> Vocabulary:
         tags: Counter[str] = Counter()
         labels: Counter[str] = Counter()
-        for sentence, _ in self._sentences("train"):
-            tags.update(sentence)
+        for sentence in self._sentences("train"):
+            tags.update(sentence.tags)
         tags.pop(UNKNOWN, None)
         if self._scheme == "none":
             return Vocabulary(self._chosen(tags, self._place_of), written="none")
@@ -137,7 +153,7 @@ class TaggingData(CorpusData):
     def _with_target(self, split: str, encoded: Encoded, scored: bool) -> EncodedDataset:
         assert self._forms is not None
         if not scored:
-            encoded.target = np.concatenate([self._ids(s, n) for s, n in self._sentences(split)])
+            encoded.target = np.concatenate([self._ids(s) for s in self._sentences(split)])
             long = cut_documents(encoded, self._opening_tags(), self.max_length)
             if long:
                 self.note(
@@ -152,14 +168,15 @@ class TaggingData(CorpusData):
 
         def gold(row: int) -> list[str]:
             try:
-                return convert(column[row].as_py(), scheme, target)
+                return convert(self.rename.tags(column[row].as_py()), scheme, target)
             except DataError as error:  # only where the recipe names the scheme
-                place = self._place(split, rows[row]["lines"][0])
+                place = f"{self._file_of(split, row)}:{rows[row]['lines'][0]}"
                 raise DataError(f"{place}: {error}") from error
 
         return EncodedDataset(encoded, self._forms, gold)
 
-    def _ids(self, tags: Sequence[str], lines: Sequence[int]) -> np.ndarray:
+    def _ids(self, sentence: Sentence) -> np.ndarray:
+        tags, lines, file = sentence
         vocab = self._vocabularies["target"]
         ids = np.empty(len(tags), np.int32)
         for i, tag in enumerate(convert(tags, self._scheme, vocab.scheme)):
@@ -169,7 +186,7 @@ class TaggingData(CorpusData):
                 ids[i] = vocab.id(tag)
             else:
                 raise DataError(
-                    f"{self._place('train', lines[i])}: the model does not know the tag "
+                    f"{file}:{lines[i]}: the model does not know the tag "
                     f"{tags[i]!r}.{nearest(tag, vocab.tokens)}"
                 )
         return ids

@@ -654,3 +654,22 @@ def test_real_corpora_load_with_their_counts(
     known = {label for gold in scored(data, "test") for label in gold}
     assert known == set(data.target_vocab.tokens)
     assert data.notes == []
+
+
+def test_several_files_of_texts_are_joined_and_errors_name_their_file(tmp_path: Path) -> None:
+    path = corpus(tmp_path / "my", train=texts(20), more=texts(20, seed=1), dev=texts(5, seed=2))
+    data = ClassificationData(path, train=["train.jsonl", "more.jsonl"])
+    whole = ClassificationData(corpus(tmp_path / "one", train=texts(20) + texts(20, seed=1)))
+    assert data.dataset("train", scored=True).encoded.lengths.tolist() == [
+        len(text.split()) for text, _ in texts(20) + texts(20, seed=1)
+    ]
+    assert (
+        data.source_vocab.tokens
+        == ClassificationData(
+            corpus(tmp_path / "all", train=texts(20) + texts(20, seed=1), dev=texts(5, seed=2))
+        ).source_vocab.tokens
+    )
+    assert whole.digests["train"] != data.digests["train"]
+    corpus(tmp_path / "my", more=[("a plot", "neg"), ("a film", "odd")])
+    with pytest.raises(DataError, match=rf"^{path}/more.jsonl:2: label 'odd' is not among"):
+        ClassificationData(path, train=["train.jsonl", "more.jsonl"], labels=LABELS).setup("fit")

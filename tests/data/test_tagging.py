@@ -266,7 +266,7 @@ def test_a_corpus_without_a_training_split_cannot_be_trained_on(tmp_path: Path) 
         with pytest.raises(DataError) as error:
             data.setup("fit")
         assert str(error.value) == (
-            f"{data.path or data.files['test']} has no training split (only test): name a file "
+            f"{data.path or data.files['test'][0]} has no training split (only test): name a file "
             "train.*, or give it as data.train."
         )
         with pytest.raises(DataError, match="has no training split"):
@@ -675,3 +675,89 @@ def test_the_sample_is_there() -> None:
     assert data.notes == []
     labels = {tag[2:] for tag in data.target_vocab.tokens if tag != "O"}
     assert labels == {"PER", "LOC", "ORG", "MISC"}
+
+
+def test_several_files_are_trained_on_as_one(tmp_path: Path) -> None:
+    rows = sentences(60)
+    corpus(tmp_path / "my", train=rows[:20], more=rows[20:45], rest=rows[45:], dev=rows[:3])
+    whole = corpus(tmp_path / "one", train=rows, dev=rows[:3])
+    joined = TaggingData(
+        str(tmp_path / "my"), train=["train.conll", "more.conll", str(tmp_path / "my/rest.conll")]
+    )
+    assert gold_of(joined, "train") == gold_of(TaggingData(whole), "train")
+    assert joined.source_vocab.tokens == TaggingData(whole).source_vocab.tokens
+    assert joined.source_vocab.features == {}
+    one, other = (data.dataset("train", scored=False) for data in (joined, TaggingData(whole)))
+    assert one[np.arange(60)].target.tolist() == other[np.arange(60)].target.tolist()  # type: ignore[index, union-attr]
+    assert joined.digests["train"] not in TaggingData(whole).digests.values()
+    assert joined.digests["validation"] == TaggingData(whole).digests["validation"]
+
+
+def test_errors_name_the_file_that_a_line_is_in(tmp_path: Path) -> None:
+    good, bad = sentences(30), [(["Ada", "Bo"], ["O", "B-NEW"])]
+    path = corpus(tmp_path / "my", train=good, more=bad, dev=good[:2])
+    for scheme in ("auto", "iob2"):
+        data = TaggingData(
+            path, train=["train.conll", "more.conll"], labels=["PER", "LOC"], scheme=scheme
+        )  # type: ignore[arg-type]
+        with pytest.raises(DataError, match=rf"^{path}/more.conll:2: label 'NEW' is not among"):
+            data.setup("fit")
+
+
+def test_gold_that_is_outside_the_scheme_is_named_with_its_file(tmp_path: Path) -> None:
+    good, bad = sentences(30), [(["Ada", "Bo"], ["O", "PER"])]
+    path = corpus(tmp_path / "my", train=good, dev=good[:2], test=good, more=bad)
+    data = TaggingData(path, test=["test.conll", "more.conll"], scheme="iob2")
+    with pytest.raises(DataError, match=rf"^{path}/more.conll:1: "):
+        gold_of(data, "test")
+
+
+def test_held_out_rows_of_several_files_know_their_lines(tmp_path: Path) -> None:
+    path = corpus(tmp_path / "my", train=sentences(40), more=sentences(40, seed=1))
+    data = TaggingData(train=[f"{path}/train.conll", f"{path}/more.conll"])
+    data.setup("fit")
+    for split, rows in data.splits.items():
+        for row in range(len(rows)):
+            text = Path(data._file_of(split, row)).read_text(encoding="utf-8").splitlines()
+            assert [text[n - 1].split("\t")[0] for n in rows[row]["lines"]] == rows[row]["tokens"]
+
+
+def test_corpora_with_other_names_for_labels_are_joined(tmp_path: Path) -> None:
+    path = corpus(
+        tmp_path / "my",
+        train=[(["Ada", "in", "London"], ["B-PER", "O", "B-LOC"])],
+        other=[(["Bo", "Dee", "wrote"], ["B-person", "I-person", "B-work"])],
+        dev=[(["Bo"], ["B-person"])],
+    )
+    names = {"person": "PER", "work": None}
+    data = TaggingData(path, train=["train.conll", "other.conll"], rename=names)
+    data.setup("fit")
+    wanted = [["S-PER", "O", "S-LOC"], ["B-PER", "E-PER", "O"]]
+    assert gold_of(data, "train") == wanted
+    assert gold_of(data, "validation") == [["S-PER"]]
+    target = data.dataset("train", scored=False)[np.arange(2)].target
+    assert target is not None
+    assert [data.target_vocab.decode(row.tolist()) for row in target] == wanted
+    assert {t[2:] for t in data.target_vocab.tokens} == {"", "PER", "LOC"}
+
+
+def test_names_are_checked_where_a_model_is_made_and_not_where_it_is_scored(
+    tmp_path: Path,
+) -> None:
+    path = corpus(tmp_path / "my", train=[(["Ada"], ["B-PER"])], dev=[(["Ada"], ["B-PER"])])
+    with pytest.raises(RecipeError, match=r"no tag of .* has the label 'person'"):
+        TaggingData(path, rename={"person": "PER"}).setup("fit")
+    first = TaggingData(path)
+    first.setup("fit")
+    from seqlab.bundle import save_bundle
+
+    save_bundle(Tagger(first.source_vocab, first.target_vocab), tmp_path / "bundle")
+    again = TaggingData(path, rename={"person": "PER"}, vocabularies_from=str(tmp_path / "bundle"))
+    again.setup("test")
+    assert gold_of(again, "validation") == [["S-PER"]]
+
+
+def test_a_file_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(RecipeError) as error:
+        TaggingData(train=["a.conll", "b.conll", "a.conll"])
+    assert str(error.value) == "data.train names a.conll twice: name each file once."
