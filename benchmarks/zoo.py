@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -39,7 +40,6 @@ STORED_END = "<!-- end of storage -->"
 STORAGES = ("float32", "float16", "int8")
 ROUNDS = 5  # of the three in turn
 TEXT = "Time flies like an arrow."
-FIRST = f"import seqlab; seqlab.load('NAME')({TEXT!r})"
 
 
 def unpack(wheel: Path, folder: Path) -> Path:
@@ -51,18 +51,23 @@ def unpack(wheel: Path, folder: Path) -> Path:
 
 
 def first_answer(name: str, site: Path, times: int) -> tuple[float, float]:
-    """Time processes that load a model and answer one text, start of Python included.
+    """Time `seqlab predict` with a model and one text, start of Python included.
 
     Returns:
         the median in seconds, and that of processes which import torch alone, in turn with them.
     """
-    at = f"import sys; sys.path.insert(0, {str(site)!r}); "
-    found: dict[str, list[float]] = {at + FIRST.replace("NAME", name): [], "import torch": []}
-    for code, seconds in [*found.items()] * times:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=site)
-        seconds.append(time.perf_counter() - start)
-    ours, torch = map(statistics.median, found.values())
+    commands = [["-m", "seqlab", "predict", name, TEXT], ["-c", "import torch"]]
+    path = os.pathsep.join(filter(None, [str(site), str(ROOT), os.environ.get("PYTHONPATH")]))
+    found: list[list[float]] = [[], []]
+    for _ in range(times):
+        for command, seconds in zip(commands, found, strict=True):
+            start = time.perf_counter()
+            environment = os.environ | {"PYTHONPATH": path}
+            subprocess.run(
+                [sys.executable, *command], check=True, capture_output=True, env=environment
+            )
+            seconds.append(time.perf_counter() - start)
+    ours, torch = map(statistics.median, found)
     return round(ours, 3), round(torch, 3)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab import report
+from seqlab.probes import probe_texts
 
 TASKS = {
     "seqlab.models.tagger.Tagger": "tagging",
@@ -84,9 +85,9 @@ def task_of(config: Mapping[str, Any]) -> str:
     return TASKS.get(str(config["class"]), "tagging")
 
 
-def example_of(config: Mapping[str, Any]) -> str:
-    """Return a text to try a model on."""
-    return _EXAMPLES[task_of(config)]
+def example_of(config: Mapping[str, Any], language: str = "en") -> str:
+    """Return a text to try a model on, in its language where we have one."""
+    return _EXAMPLES[task_of(config)] if language == "en" else probe_texts(language)[0]
 
 
 def summary_of(facts: Facts, config: Mapping[str, Any]) -> str:
@@ -114,7 +115,7 @@ def card_of(
         Markdown.
     """
     stage = "test" if metrics.get("split") == "test" else "val"
-    example = example_of(config)
+    example = example_of(config, facts.language)
     parts = [
         f"# {facts.name} {facts.version}\n\n{summary_of(facts, config)}",
         f'```bash\npip install {facts.name}\nseqlab predict {facts.name} "{example}"\n```',

@@ -125,7 +125,7 @@ def pack(argv: Sequence[str]) -> dict[str, Any]:
         written = [write_wheel(stage, Path(given.out), meta)]
         if given.sdist:
             written.append(write_sdist(stage, Path(given.out), meta))
-        example = example_of(read_config(stage))
+        example = example_of(read_config(stage), facts.language)
     for path in written:
         print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
     _say(f'try it: pip install {written[0]} && seqlab predict {name} "{example}"')
@@ -204,6 +204,8 @@ def _stage(folder: Path, stage: Path, score: Score, given: Namespace) -> tuple[s
     if storage == "float32" and given.words is None:
         return ()
     overrides = [] if given.data is None else ["--data.path", given.data]
+    split = score.name.partition("/")[0]
+    _say(f"scoring it on the {split} split, as it was and as it is packed ...")
     before, after = _scored(folder, score.name, overrides), _scored(stage, score.name, overrides)
     sizes = [(place / "model.safetensors").stat().st_size / 1e6 for place in (folder, stage)]
     kept = [] if given.words is None else [f"{given.words:,} words"]

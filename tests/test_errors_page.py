@@ -346,6 +346,7 @@ PREPARE: dict[str, Prepare] = {
     "An environment variable that is not set": lambda patch: patch.delenv("SEQLAB_DATA", False),
     "A folder without splits": file("my_corpus/corpus.conll", GOOD),
     "A folder without a training split": corpus(train_conll="none"),
+    "A file that is joined twice": corpus(),
     "Two files for one split": corpus(train_conll=GOOD, train_txt=GOOD),
     "A test split that is not there": both(trained(), corpus(test_conll="none")),
     "An empty file": corpus(train_conll="\n\n"),
@@ -355,6 +356,7 @@ PREPARE: dict[str, Prepare] = {
     "A tag outside the scheme": first("Ada\tPERSON\nslept\tO\n\n"),
     "Schemes that are mixed": first("A.\tB-PER\nB.\tE-PER\n\nA.\tB-PER\nB.\tL-PER\n\n"),
     "A label that the recipe does not list": corpus(),
+    "Another name for a label that is not there": corpus(),
     "A file that is not UTF-8": corpus(train_conll=b"Jos\xe9\tB-PER\n\n" + GOOD.encode() * 20),
     "A line that is not JSON": records(RECORD[:20] + "\n"),
     "Tokens and tags that differ in number": corpus(
@@ -555,7 +557,7 @@ def test_the_page_has_all_its_entries() -> None:
     text = PAGE.read_text(encoding="utf-8")
     titles = [entry.title for entry in ENTRIES]
     assert titles == re.findall(r"^### (.+)$", text, re.MULTILINE)
-    assert len(titles) == len(set(titles)) == 122
+    assert len(titles) == len(set(titles)) == 124
     assert set(PREPARE) <= set(titles)
     assert set(CHECK) <= set(titles)
 

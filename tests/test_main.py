@@ -243,3 +243,13 @@ def test_the_script_and_the_module_agree(words: list[str], tmp_path: Path) -> No
 def test_the_script_is_the_modules_main() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'seqlab = "seqlab.__main__:main"' in text
+
+
+def test_a_process_of_ours_looks_for_garbage_seldom(tmp_path: Path) -> None:
+    code = (
+        "import gc, sys; from seqlab.__main__ import main\n"
+        "main(['--version']); before = gc.get_threshold()[0]\n"  # a caller's process stays as it is
+        "sys.argv = ['seqlab', '--version']; main(); print(before, gc.get_threshold()[0])"
+    )
+    usual = run("-c", "import gc; print(gc.get_threshold()[0])", cwd=tmp_path).stdout.strip()
+    assert run("-c", code, cwd=tmp_path).stdout.splitlines()[-1] == f"{usual} 50000"
