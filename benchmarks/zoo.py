@@ -193,7 +193,7 @@ def storage_lines(results: Path) -> Iterator[str]:
 def lines(results: Path) -> Iterator[str]:
     yield (
         "| model | what it does | data, licence | score on test (seeds) | wheel, MB | tokens/s at "
-        "1, at 32 | first answer, s, of it torch |"
+        "1, at 32 | first answer, s (torch alone) |"
     )
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     dates = set()
@@ -208,10 +208,13 @@ def lines(results: Path) -> Iterator[str]:
         yield (
             f"| `{name}` {found['version']} | {about['summary']} | {about['attribution']} "
             f"{about['license']} | {score(made)} | {found['wheel_mb']:.1f} | {tokens['1']:,.0f}, "
-            f"{tokens['32']:,.0f} | {found['first_answer_s']:.1f}, {found['import_torch_s']:.1f} |"
+            f"{tokens['32']:,.0f} | {found['first_answer_s']:.1f} ({found['import_torch_s']:.1f}) |"
         )
     yield ""
-    yield f"Measured {'; '.join(sorted(dates))}."
+    yield (
+        "First answer: `seqlab predict NAME TEXT`, start of Python included; beside it a Python that "
+        f"imports torch and does nothing. Measured {'; '.join(sorted(dates))}."
+    )
 
 
 def score(made: dict[str, Any]) -> str:
