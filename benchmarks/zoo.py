@@ -212,8 +212,8 @@ def lines(results: Path) -> Iterator[str]:
         )
     yield ""
     yield (
-        "First answer: `seqlab predict NAME TEXT`, start of Python included; beside it a Python that "
-        f"imports torch and does nothing. Measured {'; '.join(sorted(dates))}."
+        "First answer: `seqlab predict NAME TEXT`, start of Python included; beside it a process "
+        f"that imports torch and no more. Measured {'; '.join(sorted(dates))}."
     )
 
 
