@@ -108,7 +108,7 @@ def _dispatch(verb: str, argv: Sequence[str]) -> int:
 def _seldom_collect() -> None:
     """Have a process of ours look for garbage seldom, and not at its end.
 
-    Python's collector goes again and again through all that torch makes as it is imported, and finds
+    Python's collector goes again and again through all that torch makes when imported, and finds
     nothing; that is a quarter of the time to the first answer (docs/zoo.md).
     """
     gc.set_threshold(50_000, 20, 100)
