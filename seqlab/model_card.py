@@ -63,6 +63,7 @@ class Facts:
         license: SPDX expression, or None.
         summary: what it does, in a line; made from its task where there is none.
         attribution: whom the data are from.
+        example: a text to try it on; one for its task and language where there is none.
         changed: what was done to the trained model, with the scores before and after.
     """
 
@@ -73,6 +74,7 @@ class Facts:
     license: str | None = None
     summary: str | None = None
     attribution: str | None = None
+    example: str | None = None
     changed: tuple[str, ...] = ()
 
 
@@ -85,9 +87,10 @@ def task_of(config: Mapping[str, Any]) -> str:
     return TASKS.get(str(config["class"]), "tagging")
 
 
-def example_of(config: Mapping[str, Any], language: str = "en") -> str:
+def example_of(facts: Facts, config: Mapping[str, Any]) -> str:
     """Return a text to try a model on, in its language where we have one."""
-    return _EXAMPLES[task_of(config)] if language == "en" else probe_texts(language)[0]
+    usual = _EXAMPLES[task_of(config)] if facts.language == "en" else probe_texts(facts.language)[0]
+    return facts.example or usual
 
 
 def summary_of(facts: Facts, config: Mapping[str, Any]) -> str:
@@ -115,7 +118,7 @@ def card_of(
         Markdown.
     """
     stage = "test" if metrics.get("split") == "test" else "val"
-    example = example_of(config, facts.language)
+    example = example_of(facts, config)
     parts = [
         f"# {facts.name} {facts.version}\n\n{summary_of(facts, config)}",
         f'```bash\npip install {facts.name}\nseqlab predict {facts.name} "{example}"\n```',

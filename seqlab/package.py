@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import tempfile
 from argparse import Namespace
@@ -57,6 +58,7 @@ def _parser() -> Parser:
     add("--license", metavar="ID", help="SPDX expression, such as CC-BY-SA-4.0")
     add("--language", metavar="CODE", default="en", help="of the text it reads (en)")
     add("--summary", metavar="TEXT", help="what it does, in a line")
+    add("--example", metavar="TEXT", help="a text to try it on, for the card")
     add("--attribution", metavar="TEXT", help="whom the data are from, as their licence asks")
     add(
         "--quantize",
@@ -105,6 +107,11 @@ def pack(argv: Sequence[str]) -> dict[str, Any]:
     given = _parser().parse_intermixed_args(argv)
     name, version = check_name(given.name), check_version(given.version)
     license_id = None if given.license is None else check_license(given.license)
+    if re.search(r'["$`\\\n]', given.example or ""):
+        raise UsageError(
+            "--example stands between double quotes in the card: write it without these, $, `, \\ "
+            "and new lines."
+        )
     folders = [model_folder(path) for path in given.runs]
     measured = [_finished(folder, path) for folder, path in zip(folders, given.runs, strict=True)]
     score = _score(folders, measured)
@@ -119,13 +126,14 @@ def pack(argv: Sequence[str]) -> dict[str, Any]:
             license=license_id,
             summary=given.summary,
             attribution=given.attribution,
+            example=given.example,
             changed=changed,
         )
         receipt, meta = _complete(stage, facts, measured[0])
         written = [write_wheel(stage, Path(given.out), meta)]
         if given.sdist:
             written.append(write_sdist(stage, Path(given.out), meta))
-        example = example_of(read_config(stage), facts.language)
+        example = example_of(facts, read_config(stage))
     for path in written:
         print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
     _say(f'try it: pip install {written[0]} && seqlab predict {name} "{example}"')

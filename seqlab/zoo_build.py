@@ -72,6 +72,7 @@ def run(argv: Sequence[str]) -> int:
     words = [*map(str, folders), "--name", name, "--version", about["version"], "--out", given.out]
     for option in ("language", "license", "summary", "attribution"):
         words += [f"--{option}", about[option]]
+    words += ["--example", about["example"]] if "example" in about else []
     if about["storage"] != "float32":
         words += ["--quantize", about["storage"]]
     made = package.pack([*words, *data])

@@ -132,6 +132,7 @@ def test_rounded_weights_and_fewer_words_are_scored_before_and_after(
         (["--name", "en-pos", "--version", "one"], "'one'"),
         (["--name", "en-pos", "--version", "1.0.0", "--license", "mine"], "mine"),
         (["--name", "en-pos"], "--version"),
+        (["--name", "en-pos", "--version", "1.0.0", "--example", 'a "b"'], "double quotes"),
     ],
 )
 def test_wrong_words_are_refused(runs: Path, words: list[str], said: str, capsys: Any) -> None:

@@ -33,6 +33,7 @@ ABOUT = {
     "license": "CC0-1.0",
     "summary": "Names.",
     "attribution": "Our own sentences.",
+    "example": "Ada met Bo.",
     "storage": "int8",
     "seeds": [1],
 }
@@ -58,6 +59,8 @@ def test_a_model_is_built_and_then_known_again(zoo: Path, capsys: Any) -> None:
     wheel = Path("dist/en_try-1.0.0-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         receipt = json.loads(archive.read("seqlab_models/en_try/receipt.json"))
+        card = archive.read("seqlab_models/en_try/README.md").decode()
+    assert 'seqlab predict en-try "Ada met Bo."' in card
     assert receipt["made"]["seeds"] == [1, 2]
     file = zoo / "receipts/en-try.json"
     file.write_text(json.dumps(receipt), encoding="utf-8")
