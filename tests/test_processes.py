@@ -128,7 +128,9 @@ def test_what_ends_one_process_ends_all_with_a_reason(how: str, tmp_path: Path) 
     made = command(tmp_path, "ner", "--trainer.max_epochs", "1000", "--trainer.devices", "2")
     log = tmp_path / "log"
     with open(log, "w", encoding="utf-8") as out:
-        first = subprocess.Popen(**made, stderr=out, stdout=out, start_new_session=True)
+        first = subprocess.Popen(
+            **made, stderr=out, stdout=out, start_new_session=True, preexec_fn=heed
+        )
     try:
         wait(lambda: "epoch 1: " in log.read_text("utf-8"), 120)
         others = [pid for pid in session(first.pid) if pid != first.pid]
@@ -167,6 +169,11 @@ def test_too_few_sentences_for_the_processes_are_refused(tmp_path: Path) -> None
         "--trainer.devices 2, or fewer." in done.stderr
     )
     assert "Traceback" not in done.stderr
+
+
+def heed() -> None:
+    """Have Ctrl-C act, also where the tests run in the background and it is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait(ready: Any, seconds: float) -> None:

@@ -83,7 +83,7 @@ class BucketSampler(Sampler[Ints]):
         world_size: int = 1,
         sort_key: Ints | None = None,
     ) -> None:
-        if len(lengths) < world_size:
+        if len(lengths) < world_size > 1:
             raise DataError(
                 f"{world_size} processes cannot share {len(lengths)} sequences out: use "
                 f"--trainer.devices {max(1, len(lengths))}, or fewer."
