@@ -46,6 +46,7 @@ class Batch:
             computed before; ``None`` where it is to be.
         sums: of the first of these vectors; see :meth:`seqlab.nn.encoders.RecurrentEncoder.sums`.
         texts: ``(form,)``, the distinct word forms as written; empty where nobody asks for them.
+        repeated: it was seen before in this epoch, and is not to count.
     """
 
     source: Tensor
@@ -60,6 +61,7 @@ class Batch:
     vectors: Tensor | None = None
     sums: Tensor | None = None
     texts: Sequence[str] = ()
+    repeated: bool = False
 
     @property
     def mask(self) -> Tensor:

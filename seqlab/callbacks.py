@@ -53,6 +53,8 @@ class RunKeeper(Checkpoint):
         self.facts = dict(facts or {})
         self.best_score: float | None = None
         self.best_epoch = -1
+        self.epochs = 0
+        self.processes = 1
         self.tokens = 0
         self.seconds = 0.0
         self._epoch_tokens: int | Tensor = 0  # on the device while an epoch runs
@@ -84,6 +86,12 @@ class RunKeeper(Checkpoint):
         self.best_epoch = state_dict["best_epoch"]
         self.tokens = state_dict["tokens"]
         self.seconds = state_dict["seconds"]
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Learn from the first process where the run is kept."""
+        if stage == "fit":
+            self.processes = trainer.world_size
+            self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Forget lines of the history that a resumed run writes anew."""
@@ -119,7 +127,8 @@ class RunKeeper(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Count tokens, without waiting for a GPU."""
-        self._epoch_tokens = batch.lengths.sum() + self._epoch_tokens
+        if not getattr(batch, "repeated", False):
+            self._epoch_tokens = batch.lengths.sum() + self._epoch_tokens
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Stop the clock: validation is no training."""
@@ -134,7 +143,9 @@ class RunKeeper(Checkpoint):
     ) -> None:
         """Write history, bundle and checkpoint."""
         assert isinstance(pl_module, SequenceModel)
-        self._epoch_tokens = int(self._epoch_tokens)  # a GPU is done with the epoch after this
+        tokens = torch.as_tensor(self._epoch_tokens, device=pl_module.device)
+        tokens = trainer.strategy.reduce(tokens, reduce_op="sum")
+        self._epoch_tokens = int(tokens)  # a GPU is done with the epoch after this
         self._epoch_seconds += time.perf_counter() - self._started
         self.tokens += self._epoch_tokens
         self.seconds += self._epoch_seconds

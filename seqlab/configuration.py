@@ -14,17 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from seqlab.callbacks import EarlyStop
 from seqlab.data.base import SequenceDataModule
-from seqlab.errors import RecipeError, SeqlabError, TrainingError
+from seqlab.errors import DataError, RecipeError, SeqlabError, TrainingError
 from seqlab.models.base import SequenceModel
 from seqlab.nn.kernels.allocator import keep_memory, keep_products
 from seqlab.recipe_check import check_overrides, explain, read_recipe
 
 _SHAPES = 256  # of products that are kept: training meets few of its shapes again
+_ADVICE = (
+    ".*num_workers.*",
+    ".*LightningCLI's args.*",
+    ".*`isinstance.*LeafSpec.*",
+    ".*sync_dist=True.*",  # the metrics are the same in all processes before they are logged
+)
 _SECTIONS: dict[str, type | None] = {
     "seed_everything": None,
     "model": SequenceModel,
@@ -109,12 +116,55 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
                 f"({str(error).splitlines()[0]}): use --trainer.accelerator cpu, or auto."
             ) from error
         raise RecipeError(f"trainer: {' '.join(str(error).split())}") from error
-    if cli.trainer.world_size > 1:
-        raise TrainingError(
-            "training in several processes is not supported yet: use --trainer.devices 1 and "
-            "--trainer.num_nodes 1."
-        )
     return cli
+
+
+def check_processes(cli: SeqlabCLI) -> None:
+    """Refuse more processes than there are sequences, before any of them is started.
+
+    Raises:
+        DataError: a split that they would share has too few.
+    """
+    processes = cli.trainer.world_size
+    for split, rows in getattr(cli.datamodule, "splits", {}).items():
+        if split != "test" and len(rows) < processes:
+            raise DataError(
+                f"{processes} processes cannot share the {len(rows)} sequences of the {split} "
+                f"split out: use --trainer.devices {len(rows)}, or fewer."
+            )
+
+
+def leave_others(cli: SeqlabCLI) -> bool:
+    """End the work of several processes, and have the first go on alone.
+
+    What is left to do is scored by one process with a trainer of its own, as it is after training
+    in one: nothing has to be put together again.
+
+    Args:
+        cli: of a training that is over; its trainer is replaced.
+
+    Returns:
+        whether this is the process that goes on.
+    """
+    trainer = cli.trainer
+    if trainer.world_size == 1:
+        return True
+    trainer.strategy.barrier("seqlab: the end of training")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if trainer.is_global_zero:
+        with quiet():
+            cli.trainer = lightning.Trainer(
+                accelerator="cpu" if trainer.strategy.root_device.type == "cpu" else "auto",
+                devices=1,
+                precision=trainer.precision,
+                logger=False,
+                enable_progress_bar=trainer.progress_bar_callback is not None,
+                enable_model_summary=False,
+                enable_checkpointing=False,
+                use_distributed_sampler=False,
+            )
+    return trainer.is_global_zero
 
 
 def _cause(error: Exception) -> BaseException:
@@ -156,7 +206,7 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # What the libraries tell one another, even where all warnings are asked for.
             warnings.simplefilter("ignore", DeprecationWarning)
-            for text in (".*num_workers.*", ".*LightningCLI's args.*", ".*`isinstance.*LeafSpec.*"):
+            for text in _ADVICE:
                 warnings.filterwarnings("ignore", message=text)
             yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from torch import nn
 from seqlab import runs
 from seqlab.callbacks import LAST, RunKeeper
 from seqlab.errors import TrainingError, UsageError
+
+# What a process says that waits for one which is gone.
+_ALONE = re.compile(r"gloo|nccl|connection (reset|closed|refused)|processgroup", re.IGNORECASE)
 
 
 @contextmanager
@@ -49,8 +53,8 @@ def what_is_left(keeper: RunKeeper, recipe: str) -> Iterator[None]:
         recipe: as it was given on the command line.
 
     Raises:
-        TrainingError: Ctrl-C or SIGTERM came, the loss is not a number, or the run folder cannot be
-            written.
+        TrainingError: Ctrl-C or SIGTERM came, the loss is not a number, another process of the run
+            is gone, or the run folder cannot be written.
     """
     try:
         yield
@@ -60,6 +64,13 @@ def what_is_left(keeper: RunKeeper, recipe: str) -> Iterator[None]:
         raise TrainingError(f"stopped by SIGTERM: {_left(keeper, recipe)}.") from error
     except TrainingError as error:
         raise TrainingError(f"{str(error).removesuffix('.')}; {_left(keeper, recipe)}.") from error
+    except RuntimeError as error:
+        if keeper.processes == 1 or not _ALONE.search(str(error)):
+            raise
+        raise TrainingError(
+            "another process of this run has ended (what it said stands above, unless it was "
+            f"killed): {_left(keeper, recipe)}."
+        ) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not full and error.filename and keeper.folder not in Path(error.filename).parents:

@@ -24,6 +24,7 @@ class PairBatch:
         target_lengths: ``(batch,)`` int64, the end counted in.
         gold: the translations as text, for scoring; None in training.
         texts: the source as text, where it is at hand.
+        repeated: it was seen before in this epoch, and is not to count.
     """
 
     source: Tensor
@@ -32,6 +33,7 @@ class PairBatch:
     target_lengths: Tensor | None = None
     gold: list[str] | None = None
     texts: list[str] | None = None
+    repeated: bool = False
 
     @property
     def lengths(self) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import sys
@@ -26,15 +25,14 @@ from seqlab.calibration import (
     scored,
 )
 from seqlab.callbacks import LAST, RunKeeper
-from seqlab.configuration import SeqlabCLI, build, quiet
+from seqlab.configuration import SeqlabCLI, build, check_processes, leave_others, quiet
+from seqlab.data.sampling import is_first
 from seqlab.errors import BundleError, SeqlabError, UsageError
 from seqlab.interrupts import find_checkpoint, interruptible, read_checkpoint, what_is_left
 from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn import kernels
 from seqlab.recipe import find_recipe
 from seqlab.zoo import model_folder
-
-_RUN = "SEQLAB_RUN_FOLDER"  # tells the other processes of a run where it is kept
 
 
 def fit(argv: Sequence[str]) -> int:
@@ -59,22 +57,39 @@ def fit(argv: Sequence[str]) -> int:
     cli = build(config, overrides, [keeper])
     if checkpoint is not None:
         read_checkpoint(Path(checkpoint), cli.model)  # here, where what does not fit is a sentence
-    keeper.folder = folder = folder or _new_folder(name)  # only now, as a wrong recipe is no run
+    check_processes(cli)
+    if cli.trainer.is_global_zero:  # the others learn it from the first
+        keeper.folder = folder or runs.new_run(name)  # only now, as a wrong recipe is no run
     keeper.recipe = cli.recipe
     keeper.facts = _facts(cli)
     keeper.card = lambda metrics: report.card(metrics, keeper.recipe)
     with what_is_left(keeper, shlex.quote(recipe)):
-        (folder / "recipe.yaml").write_text(keeper.recipe, encoding="utf-8")
-        size = sum(p.numel() for p in cli.model.parameters())
-        _say(f"{type(cli.model).__name__} of {size:,} parameters; the run is kept in {folder}")
+        _begin(cli, keeper)
         with quiet(), interruptible(cli.trainer):
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        keeper.epochs = cli.trainer.current_epoch
+        if not leave_others(cli):
+            return 0
         keeper.restore_best(cli.model)
         _calibrate(cli, keeper)
         metrics = _final_metrics(cli, keeper)
-        if cli.trainer.is_global_zero:
-            _leave(folder, keeper, metrics, cli)
+        _leave(keeper.folder, keeper, metrics, cli)
     return 0
+
+
+def _begin(cli: SeqlabCLI, keeper: RunKeeper) -> None:
+    """Keep the recipe, and say what is trained, and on how many processes."""
+    if not cli.trainer.is_global_zero:
+        return
+    (keeper.folder / "recipe.yaml").write_text(keeper.recipe, encoding="utf-8")
+    size = sum(p.numel() for p in cli.model.parameters())
+    _say(f"{type(cli.model).__name__} of {size:,} parameters; the run is kept in {keeper.folder}")
+    processes = cli.trainer.world_size
+    batches = processes * cli.trainer.accumulate_grad_batches
+    if batches > 1:
+        who = f"{processes} processes" if processes > 1 else "1 process"
+        most = cli.datamodule.tokens_per_batch
+        _say(f"{who}; a step has {batches} batches of up to {most:,} tokens each.")
 
 
 def _calibrate(cli: SeqlabCLI, keeper: RunKeeper) -> None:
@@ -91,8 +106,7 @@ def _calibrate(cli: SeqlabCLI, keeper: RunKeeper) -> None:
     model.cool(fit_temperature(model, kept))
     found = calibration_of(model, kept)
     model.measure([list(point) for point in curve_of(found.sure, found.right)])
-    if cli.trainer.is_global_zero:
-        keeper.keep(model, keeper.facts)
+    keeper.keep(model, keeper.facts)
 
 
 def _calibrated(cli: SeqlabCLI, stage: str) -> dict[str, Any]:
@@ -124,7 +138,8 @@ def _final_metrics(cli: SeqlabCLI, keeper: RunKeeper) -> dict[str, Any]:
         _say("there is no test split: the scores are those of the validation split.")
     metrics["monitor"] = model.monitor
     metrics["best_epoch"] = keeper.best_epoch
-    metrics["epochs"] = cli.trainer.current_epoch
+    metrics["epochs"] = keeper.epochs
+    metrics["processes"] = keeper.processes
     metrics["parameters"] = sum(p.numel() for p in model.parameters())
     metrics["train/seconds"] = round(keeper.seconds, 3)
     metrics["train/tokens_per_second"] = round(keeper.tokens / max(keeper.seconds, 1e-9), 1)
@@ -250,7 +265,13 @@ def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> 
     if isinstance(trained, TokenNetwork):  # word vectors decided, which are not read again
         size = ["--model.embedding_size", str(trained.config["embedding_size"])]
         overrides = [*size, *overrides]
-    cli = build(config, ["--data.vocabularies_from", str(folder), *overrides])
+    alone = ["--trainer.devices", "1", "--trainer.num_nodes", "1", "--trainer.strategy", "auto"]
+    cli = build(config, ["--data.vocabularies_from", str(folder), *alone, *overrides])
+    if cli.trainer.world_size > 1:
+        raise UsageError(
+            "a model is scored in one process, however many it was trained in: leave out "
+            "--trainer.devices, --trainer.num_nodes and --trainer.strategy."
+        )
     cli.model.load_state_dict(trained.state_dict())
     if isinstance(trained, TokenNetwork) and isinstance(cli.model, TokenNetwork):
         cli.model.cool(trained.temperature)
@@ -324,15 +345,6 @@ def _resumed(config: Path, checkpoint: str) -> tuple[str, Path, Path]:
     return str(file), file.parent, saved
 
 
-def _new_folder(name: str) -> Path:
-    """Make the folder of a new run; the other processes of the run learn it from the first."""
-    if _RUN in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        return Path(os.environ[_RUN])
-    folder = runs.new_run(name)
-    os.environ[_RUN] = str(folder)
-    return folder
-
-
 def _facts(cli: SeqlabCLI) -> dict[str, Any]:
     """What belongs beside every score: seed, versions, hardware, data."""
     return {
@@ -346,7 +358,7 @@ def _facts(cli: SeqlabCLI) -> dict[str, Any]:
 
 
 def _say(sentence: str) -> None:
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first():
         print(f"seqlab: {sentence}", file=sys.stderr, flush=True)
 
 

@@ -80,6 +80,7 @@ CROSS_CUTTING = {
     "test_benchmarks.py",
     "test_docs.py",
     "test_errors_page.py",
+    "test_processes.py",
     "test_promises.py",
     "test_recipes.py",
     "test_workflows.py",

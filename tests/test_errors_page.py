@@ -411,6 +411,8 @@ PREPARE: dict[str, Prepare] = {
     ),
     "An output in a folder that does not exist": trained(),
     "A device that is not there": no_cuda,
+    "More processes than sentences": corpus(),
+    "Scoring in several processes": trained(),
     "Kernels that do not exist": compiling("", kernels="nativ"),
     "Compiled kernels that cannot be had": compiling("/nonexistent/c++", kernels="native"),
     "Attention of a model that has none": model("labelled"),
@@ -557,7 +559,7 @@ def test_the_page_has_all_its_entries() -> None:
     text = PAGE.read_text(encoding="utf-8")
     titles = [entry.title for entry in ENTRIES]
     assert titles == re.findall(r"^### (.+)$", text, re.MULTILINE)
-    assert len(titles) == len(set(titles)) == 124
+    assert len(titles) == len(set(titles)) == 125
     assert set(PREPARE) <= set(titles)
     assert set(CHECK) <= set(titles)
 

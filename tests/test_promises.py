@@ -158,7 +158,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (home / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQLAB_RUNS", str(home / "runs"))
-        for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "SEQLAB_RUN_FOLDER"):  # set on the way
+        for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # set on the way
             patch.setenv(name, "0")
             patch.delenv(name)
         with warnings.catch_warnings():  # Lightning calls what jsonargparse has renamed by now

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from seqlab.batch import Batch, FormTable
 from seqlab.data.cache import entry_of
-from seqlab.data.sampling import BucketSampler, world
+from seqlab.data.sampling import BucketSampler, is_first, world
 from seqlab.errors import DataError, check_range
 from seqlab.subwords import SubwordVocabulary, vocabulary_from_json
 from seqlab.vocabulary import Vocabulary
@@ -138,6 +138,24 @@ class EncodedDataset(Dataset[Batch]):
         shown[real] = vocab.first_unknown + shown[real] % vocab.unknown
 
 
+class Shared(Dataset[Any]):
+    """A split that several processes train on; batches that come again are marked.
+
+    Args:
+        dataset: looks up batches.
+    """
+
+    def __init__(self, dataset: BatchedSplit) -> None:
+        self.dataset = dataset
+        self.encoded = dataset.encoded
+
+    def __getitem__(self, index: Ints) -> Any:
+        repeated = bool(index[0] < 0)
+        batch = self.dataset[~index if repeated else index]
+        batch.repeated = repeated
+        return batch
+
+
 class SequenceDataModule(lightning.LightningDataModule):
     """Base of the task data modules.
 
@@ -176,7 +194,7 @@ class SequenceDataModule(lightning.LightningDataModule):
         """Say something about the corpus on stderr, once."""
         if sentence not in self.notes:
             self.notes.append(sentence)
-            if world()[0] == 0:
+            if is_first():
                 print(f"seqlab: {sentence}", file=sys.stderr)
 
     @property
@@ -211,7 +229,7 @@ class SequenceDataModule(lightning.LightningDataModule):
             sampler.set_epoch(progress.processed)
         # The sampler yields arrays of sequence numbers and the dataset answers with whole batches.
         return DataLoader(
-            dataset,
+            Shared(dataset) if world_size > 1 and train else dataset,
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+from seqlab.errors import DataError
 
 Ints = NDArray[np.int64]
 
@@ -45,9 +48,11 @@ class BucketSampler(Sampler[Ints]):
     """Batches of sequences of similar length, in a new order each epoch.
 
     An epoch is fixed by ``seed`` and its number alone, so that a run which was stopped goes on with
-    the batches that it would have had. With several processes each gets the same number of training
-    batches (the first ones come again to fill up) and, without shuffling, its share of the batches,
-    each exactly once over all processes.
+    the batches that it would have had. Several processes deal the batches of one out in turn, so
+    that a step of `n` processes has the batches of `n` steps of one. Each has the same number of
+    training batches: where some lack one, a batch comes again, and its numbers are given as ``~i``
+    (all below zero), which says that it does not count. Otherwise every sequence comes exactly once
+    over all processes, and every process has some.
 
     Args:
         lengths: ``(sequence,)`` tokens of every sequence.
@@ -60,6 +65,9 @@ class BucketSampler(Sampler[Ints]):
         world_size: number of processes.
         sort_key: ``(sequence,)`` what sequences are sorted by in place of their lengths, such as a
             number made of the lengths of two sides.
+
+    Raises:
+        DataError: there are more processes than sequences.
     """
 
     def __init__(
@@ -75,6 +83,11 @@ class BucketSampler(Sampler[Ints]):
         world_size: int = 1,
         sort_key: Ints | None = None,
     ) -> None:
+        if len(lengths) < world_size > 1:
+            raise DataError(
+                f"{world_size} processes cannot share {len(lengths)} sequences out: use "
+                f"--trainer.devices {max(1, len(lengths))}, or fewer."
+            )
         self.lengths = lengths
         self.sort_key = lengths if sort_key is None else sort_key
         self.batch_size = batch_size
@@ -112,9 +125,11 @@ class BucketSampler(Sampler[Ints]):
         return [batches[i] for i in random.permutation(len(batches))]
 
     def _share(self, batches: list[Ints]) -> list[Ints]:
-        if self.shuffle and self.world_size > 1:
-            missing = -len(batches) % self.world_size
-            batches = batches + [batches[i % len(batches)] for i in range(missing)]
+        while len(batches) < self.world_size:
+            largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+            batches[largest : largest + 1] = np.array_split(batches[largest], 2)
+        if self.shuffle:
+            batches = batches + [~batches[i] for i in range(-len(batches) % self.world_size)]
         return batches[self.rank :: self.world_size]
 
     def __iter__(self) -> Iterator[Ints]:
@@ -122,6 +137,14 @@ class BucketSampler(Sampler[Ints]):
 
     def __len__(self) -> int:
         return len(self.batches())
+
+
+def is_first() -> bool:
+    """Whether this is the first process of a run; also where they do not know one another yet."""
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name]) == 0
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("NODE_RANK", "LOCAL_RANK"))
 
 
 def world() -> tuple[int, int]:

@@ -56,12 +56,18 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
         self.last_scores: dict[str, Any] = {}
         self.scored_epoch = -1
         self._average: WeightAverage | None = None
+        self._averaged_steps = 0
         self._loss_sum: Tensor | None = None
         self._loss_steps = 0
+        self._counted: Tensor | int = 0  # what the losses since the last step are means of
 
     def loss(self, batch: Any) -> Tensor:
         """Return the training loss of a batch, a scalar."""
         raise TypeError(f"{type(self).__name__} has no loss.")
+
+    def count(self, batch: Any) -> Tensor | int:
+        """Say of how many things the loss of a batch is the mean: sequences, here."""
+        return len(batch)
 
     def score(self, batch: Any, stage: Stage) -> None:
         """Count a batch of the validation or test split."""
@@ -107,21 +113,51 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
             loss = self.loss(batch)
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._not_finite(batch)
+        if getattr(batch, "repeated", False):  # of a loader of one's own it may be anything
+            return loss * 0.0
         detached = loss.detach()
         self._loss_sum = detached if self._loss_sum is None else self._loss_sum + detached
         self._loss_steps += 1
-        return loss
+        if not self._gathers:
+            return loss
+        count = self.count(batch)
+        self._counted = self._counted + count
+        return loss * count
+
+    @property
+    def _gathers(self) -> bool:
+        """Whether a step is made of several batches, of this process or of others."""
+        return self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1
+
+    def _level(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gradients of a step by all that its batches counted, wherever they were.
+
+        Otherwise a short batch would weigh as much as a long one, and `n` processes would not take
+        the step that one takes with all their batches.
+        """
+        trainer = self.trainer
+        counted = torch.as_tensor(self._counted, dtype=torch.float64, device=self.device)
+        self._counted = 0
+        total = trainer.strategy.reduce(counted, reduce_op="sum")
+        # The trainer has divided by the first, and the processes have averaged over the second.
+        factor = trainer.accumulate_grad_batches * trainer.world_size / total
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor.to(parameter.grad.dtype))
 
     def on_fit_start(self) -> None:
         """Begin the average of the weights, or go on with that of a checkpoint."""
+        self._averaged_steps = self.global_step
         if self.averaging and self._average is None:
             self._average = WeightAverage(self, self.averaging)
         if self._average is not None:  # read on the CPU, before the weights were moved
             self._average.follow()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Take the step into the average of the weights."""
-        if self._average is not None:
+        """Take a step, once all its batches are through, into the average of the weights."""
+        if self._average is not None and self.global_step > self._averaged_steps:
+            self._averaged_steps = self.global_step
             self._average.update()
 
     @contextlib.contextmanager
@@ -163,10 +199,13 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, stop where it is not a number, and step a plateau."""
         if self._loss_sum is not None:
-            mean = self._loss_sum / self._loss_steps
-            if not math.isfinite(mean.item()):
+            if not math.isfinite(self._loss_sum.item()):
                 raise self._not_finite()
-            self.log("train/loss", mean, prog_bar=True, sync_dist=True)
+            steps = torch.tensor(float(self._loss_steps), device=self.device)
+            sums = torch.stack([self._loss_sum.float(), steps])
+            total = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            mean = total[0] / total[1]
+            self.log("train/loss", mean, prog_bar=True)
             self._loss_sum, self._loss_steps = None, 0
         score = self.trainer.callback_metrics.get(self.monitor)
         fresh = self.scored_epoch == self.current_epoch  # not the score of an earlier epoch
@@ -230,7 +269,9 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
         return schedule_factor(self.schedule, step, self.warmup_steps, total)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Raise the learning rate step by step where a plateau schedule starts with a warm-up."""
+        """Level the gradients, and raise the learning rate of a plateau schedule with a warm-up."""
+        if self._gathers:
+            self._level(optimizer)
         if self.schedule == "plateau" and self.global_step < self.warmup_steps:
             factor = schedule_factor("plateau", self.global_step, self.warmup_steps, 0)
             for group in optimizer.param_groups:

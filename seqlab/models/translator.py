@@ -73,6 +73,11 @@ class Translator(TranslatorNetwork, SequenceModel):
             return self.sequence.loss(self, batch)
         return self.likelihood_loss(batch)
 
+    def count(self, batch: PairBatch) -> Tensor | int:
+        """Say of how many target subwords, or sentences, the loss of a batch is the mean."""
+        by_sentence = self.sequence is not None and self.current_epoch >= self.sequence.after
+        return len(batch) if by_sentence else batch.lengths.sum()
+
     def likelihood_loss(self, batch: PairBatch) -> Tensor:
         """Return the mean smoothed negative log-likelihood of a target subword, in nats."""
         assert batch.target is not None

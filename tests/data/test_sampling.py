@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from seqlab.data.sampling import BucketSampler, Ints, cut, world
+from seqlab.data.sampling import BucketSampler, Ints, cut, is_first, world
+from seqlab.errors import DataError
 
 # A busy machine is no failure.
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -142,6 +143,14 @@ def test_processes_train_on_equally_many_batches_and_share_none(
     world_size: int, count: int
 ) -> None:
     lengths = corpus(count)
+    if count < world_size:
+        with pytest.raises(DataError) as error:
+            BucketSampler(lengths, 3, 40, world_size=world_size)
+        assert str(error.value) == (
+            f"{world_size} processes cannot share {count} sequences out: use --trainer.devices "
+            f"{count}, or fewer."
+        )
+        return
     whole = keys(BucketSampler(lengths, 3, 40, shuffle=True, seed=1).batches())
     shares = [
         keys(
@@ -151,12 +160,14 @@ def test_processes_train_on_equally_many_batches_and_share_none(
         )
         for rank in range(world_size)
     ]
-    assert {len(share) for share in shares} == {-(-len(whole) // world_size)}
     dealt = [batch for turn in zip(*shares, strict=True) for batch in turn]
+    if len(whole) < world_size:  # they are cut until there is one for each
+        assert sorted(i for batch in dealt for i in batch) == list(range(count))
+        return
     assert dealt[: len(whole)] == whole  # disjoint, as no sequence is in two batches of the whole
     again = dealt[len(whole) :]
     assert len(again) < world_size
-    assert again == [whole[i % len(whole)] for i in range(len(again))]
+    assert again == [tuple(~i for i in whole[n]) for n in range(len(again))]
 
 
 @UNHURRIED
@@ -164,6 +175,7 @@ def test_processes_train_on_equally_many_batches_and_share_none(
 def test_processes_score_every_sequence_once(
     lengths: Ints, world_size: int, batch_size: int, tokens_per_batch: int
 ) -> None:
+    assume(len(lengths) >= world_size)
     shares = [
         BucketSampler(lengths, batch_size, tokens_per_batch, rank=rank, world_size=world_size)
         for rank in range(world_size)
@@ -172,6 +184,7 @@ def test_processes_score_every_sequence_once(
     assert sorted(scored) == list(range(len(lengths)))
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) > 0
 
 
 @UNHURRIED
@@ -210,6 +223,27 @@ class Echo(torch.utils.data.Dataset[Any]):
 
 def test_a_process_by_itself_is_the_first_of_one() -> None:
     assert world() == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "4", "LOCAL_RANK": "0"}, False),  # torchrun, on another machine
+        ({"SLURM_PROCID": "1", "SLURM_LOCALID": "0"}, False),
+        ({"LOCAL_RANK": "1"}, False),  # started by the first
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+    ],
+)
+def test_the_first_process_knows_itself_from_the_start(
+    names: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert is_first() is first
 
 
 def test_the_process_group_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,3 +313,30 @@ def test_an_average_is_taken_up_where_the_weights_are(tmp_path: Path) -> None:
     resumed = Point(script, **options)  # read in float32, then moved, as to a GPU
     trained(resumed, epochs=2, checkpoint=tmp_path / "last.ckpt", precision="64-true")
     assert resumed.scored[-1].dtype == torch.float64
+
+
+class Counted(Point):
+    """A model whose batches count as much as they say."""
+
+    def count(self, batch: Any) -> int:
+        return int(batch[0])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_step_of_several_batches_weighs_each_by_what_it_counts(sparse: bool) -> None:
+    model = Counted(sparse=sparse, optimizer="sgd", learning_rate=0.0)
+    _, watch = trained(model, accumulate_grad_batches=3)  # 1, 2, 3 in the first step; 4 in the next
+    steps = [point for point, _ in watch.gradients]
+    mean = -2 * (1 * 1 + 2 * 2 + 3 * 3) / (1 + 2 + 3)
+    assert [step.tolist() for step in steps] == [pytest.approx([x] * 3) for x in (mean, -8.0)]
+    rows = 2 * model.rows.weight[[1, 3]].detach()
+    for _, found in watch.gradients:
+        torch.testing.assert_close(found[[1, 3]], rows)
+
+
+def test_the_average_takes_in_a_step_once_however_many_batches_it_has() -> None:
+    model = Point(optimizer="sgd", averaging=0.9, learning_rate=0.1)
+    _, watch = trained(model, epochs=2, accumulate_grad_batches=2)
+    with model.averaged():
+        found = model.point.detach().clone()
+    torch.testing.assert_close(found, averaged(watch.weights[1::2], 0.9))
