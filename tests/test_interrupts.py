@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_a_model_and_a_run_that_goes_on(straight: Path, tmp_path: 
     assert (code, out) == (1, "")
     first, *epochs, sentence = said.splitlines()
     assert first.startswith("seqlab: Tagger of")
-    assert all(line.startswith("epoch ") for line in epochs)
+    assert all(line.startswith("epoch ") for line in epochs), said
     assert re.fullmatch(
         r"seqlab: stopped by Ctrl-C: the best model so far \(epoch \d\) is in runs/ner/1/bundle, "
         r"and `seqlab fit ner --ckpt_path last` goes on\.",

@@ -146,6 +146,7 @@ def test_metrics_say_what_was_scored_and_how(fitted: Run) -> None:
             "monitor",
             "best_epoch",
             "epochs",
+            "processes",
         ),
         *("parameters", "train/seconds", "train/tokens_per_second", "peak_memory_mb"),
     }

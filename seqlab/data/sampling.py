@@ -125,7 +125,7 @@ class BucketSampler(Sampler[Ints]):
         return [batches[i] for i in random.permutation(len(batches))]
 
     def _share(self, batches: list[Ints]) -> list[Ints]:
-        while len(batches) < self.world_size:
+        while 0 < len(batches) < self.world_size:
             largest = max(range(len(batches)), key=lambda i: len(batches[i]))
             batches[largest : largest + 1] = np.array_split(batches[largest], 2)
         if self.shuffle:

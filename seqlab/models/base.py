@@ -127,7 +127,8 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
     @property
     def _gathers(self) -> bool:
         """Whether a step is made of several batches, of this process or of others."""
-        return self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1
+        trainer = self._trainer  # there is none where the step is taken by hand
+        return trainer is not None and trainer.world_size * trainer.accumulate_grad_batches > 1
 
     def _level(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the gradients of a step by all that its batches counted, wherever they were.

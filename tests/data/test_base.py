@@ -278,7 +278,7 @@ def test_a_batch_of_nothing_is_refused(name: str, size: int) -> None:
 def test_a_note_is_said_once_and_by_the_first_process(
     rank: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "world", lambda: (rank, 2))
+    monkeypatch.setattr(base, "is_first", lambda: rank == 0)
     corpus = Corpus()
     corpus.note("3 lines were skipped.")
     corpus.note("3 lines were skipped.")
