@@ -40,11 +40,15 @@ def run(options: Options, load: Load) -> int:
     """
     assert options.input is not None
     assert options.output is not None
+    if options.engine == "ray":
+        from seqlab.bulk.ray_engine import the_ray
+
+        the_ray()  # what is not installed is said at once
     paths = found(options.input)
-    folder = Path(os.path.abspath(options.output))
-    if any(Path(path).parent == folder for path in paths):
+    folder = Path(options.output)
+    if any(Path(path).parent == Path(os.path.abspath(folder)) for path in paths):
         raise UsageError(f"--input and --output are the same folder, {folder}: choose another.")
-    setup, name = _setup(options, load, str(folder))
+    setup, name = _setup(options, load, os.path.abspath(folder))
     job = Job.open(folder, _identity(options, setup, name))
     with job.alone():
         shards, wrong = job.take_in(paths, setup.reading, setup.form, _say)
