@@ -20,6 +20,7 @@ from seqlab.bulk.engines import Crew, Message, reply
 from seqlab.bulk.inputs import Shard
 from seqlab.errors import MissingExtraError, SeqlabError
 
+_PATIENCE = 10.0  # seconds after which it is asked whether the cluster still lives
 _STORE = 80 << 20  # bytes of shared memory of a local cluster; only short messages travel
 
 
@@ -137,8 +138,23 @@ class RayCrew(Crew):
         self._asked[self._actors[worker].answer.remote(shard)] = worker
 
     def hear(self) -> list[Message]:
-        """Wait for any actor."""
-        ready, _ = self._ray.wait(list(self._asked), num_returns=1)
+        """Wait for any actor.
+
+        Raises:
+            SeqlabError: the cluster has died, of which Ray's own wait never comes back.
+        """
+        ready: list[Any] = []
+        while not ready:
+            try:
+                ready, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=_PATIENCE)
+                alive = bool(ready) or any(node["Alive"] for node in self._ray.nodes())
+            except self._ray.exceptions.RaySystemError:
+                alive = False
+            if not alive:
+                raise SeqlabError(
+                    "the cluster of Ray has died: what is done is kept, and the same command goes "
+                    "on; a busy machine may be too slow for --engine ray."
+                )
         return [self._said(one) for one in ready]
 
     def _said(self, one: Any) -> Message:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from seqlab.bulk import inputs
-from seqlab.bulk.ray_engine import Cluster, the_ray
+from seqlab.bulk.answering import Setup
+from seqlab.bulk.ray_engine import Cluster, RayCrew, the_ray
+from seqlab.bulk.rows import Reading
 from seqlab.bulk.writing import partials
 from seqlab.errors import MissingExtraError, SeqlabError
 from tests.test_bulk import bundles, killing, predict, read, records, write
@@ -75,3 +77,28 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(SeqlabError, match=r"no cluster of Ray answers at 10\.0\.0\.1:6379"):
         Cluster(1)
+
+
+def test_a_cluster_that_dies_ends_the_job() -> None:
+    class Ray:
+        """A cluster whose only machine is gone."""
+
+        class exceptions:
+            RaySystemError = OSError
+
+        def remote(self, **options: Any) -> Any:
+            return lambda cls: cls
+
+        def wait(self, asked: list[Any], **options: Any) -> Any:
+            return [], asked
+
+        def nodes(self) -> list[dict[str, bool]]:
+            return [{"Alive": False}]
+
+    class Dead:
+        ray, cpus = Ray(), 2
+
+    setup = Setup("m", "0", "out", "jsonl", Reading("tagger", {}), device="cpu")
+    crew = RayCrew(Dead(), setup, 1)  # type: ignore[arg-type]
+    with pytest.raises(SeqlabError, match="the cluster of Ray has died: what is done is kept"):
+        crew.hear()
