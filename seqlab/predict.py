@@ -42,7 +42,7 @@ def run(argv: Sequence[str], load: Load | None = None) -> int:
 
     Returns:
         the exit code, 0. Also where whoever reads the output stops reading. 1 where a translator
-        fails `--check-invariance`.
+        fails `--check-invariance`, or one of many files cannot be read.
 
     Raises:
         UsageError: the command is written wrongly.
@@ -56,6 +56,10 @@ def run(argv: Sequence[str], load: Load | None = None) -> int:
     if options.search.flags:
         options.search.wishes()  # contradictions are told before anything is loaded
     load = load or partial(_load, trust=options.trust)
+    if options.many:
+        from seqlab.bulk import run as answer_all
+
+        return answer_all(options, load)
     pipeline = load(options.model, device=options.device)
     if options.cascade is not None:
         from seqlab.predict_cascade import cascade_of, told

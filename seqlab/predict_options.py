@@ -5,6 +5,7 @@ What needs torch is not imported here, so that ``--help`` and mistakes are answe
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from seqlab.errors import DataError, Parser, UsageError
+from seqlab.errors import DataError, Parser, UsageError, nearest
 from seqlab.output import partial_of
 from seqlab.search_arguments import SearchArguments, add_search_arguments, search_arguments
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from seqlab.pipeline import Pipeline
     from seqlab.translation_pipeline import TranslationPipeline
 
-FORMATS = ("text", "conll", "tsv", "jsonl")
+FORMATS = ("text", "conll", "tsv", "jsonl", "parquet")
+_BULK_FORMATS = ("jsonl", "parquet")
+ENGINES = ("local", "ray")
 
 
 class Load(Protocol):
@@ -40,9 +43,10 @@ class Options:
     Args:
         model: run folder, bundle or name; of a cascade the small one.
         texts: given as arguments.
-        input: a file; ``-`` for standard input; ``None`` where texts are given.
-        output: a file, or ``None`` for standard output.
-        form: ``text``, ``conll``, ``tsv`` or ``jsonl``.
+        input: a file; ``-`` for standard input; ``None`` where texts are given; with ``many`` a
+            folder or a pattern.
+        output: a file, or ``None`` for standard output; with ``many`` a folder.
+        form: ``text``, ``conll``, ``tsv`` or ``jsonl``; with ``many`` ``jsonl`` or ``parquet``.
         columns: which column holds the tokens and each feature, or the text.
         lines: whether each line of the input is a text, whatever it looks like.
         device: where the model runs.
@@ -55,6 +59,9 @@ class Options:
         explain: whether the attention weight of every word is wanted.
         trust: whether the model may name classes of other packages.
         search: what is asked of a translator.
+        many: whether the input is many files.
+        engine: of ``many``: ``local`` or ``ray``.
+        workers: of ``many``; None for as many as there are cores.
     """
 
     model: str
@@ -74,6 +81,9 @@ class Options:
     cascade: str | None = None
     threshold: float | None = None
     search: SearchArguments = field(default_factory=SearchArguments)
+    many: bool = False
+    engine: str = "local"
+    workers: int | None = None
 
 
 def _parser() -> Parser:
@@ -96,18 +106,23 @@ def _parser() -> Parser:
         metavar="FILE",
         help="a file of any format that can be trained on, tags or labels not needed, or raw text "
         "with one sequence a line; - is standard input, the default where something is piped in. "
-        "What is piped in and is not raw text is first kept in a temporary file",
+        "What is piped in and is not raw text is first kept in a temporary file. A folder, or a "
+        "pattern in quotation marks such as 'DIR/*.parquet', is many files (see below)",
     )
-    add("--output", metavar="FILE", help="write here instead; appears once all is done")
+    add(
+        "--output",
+        metavar="FILE",
+        help="write here instead; appears once all is done. With a folder or a pattern as input, a "
+        "folder",
+    )
     add(
         "--format",
         choices=FORMATS,
-        default="text",
         help="text: spans marked in the text, or labels before it, for people, or a translation a "
         "line, several as `number ||| translation ||| score` (default); conll, of taggers: a "
         "token, a tab and its tag a line, a blank line after each sentence, nothing for a text "
         "without a word; tsv, of classifiers: a header, then label, probability and text of each; "
-        "jsonl: everything, one object a line",
+        "jsonl: everything, one object a line; parquet, of many files only: the same in columns",
     )
     add(
         "--explain",
@@ -145,8 +160,25 @@ def _parser() -> Parser:
         action="store_true",
         help="allow the model to name classes of other packages, which runs their code",
     )
+    _add_bulk(parser)
     add_search_arguments(parser)
     return parser
+
+
+def _add_bulk(parser: Parser) -> None:
+    add = parser.add_argument_group(
+        "of many files",
+        "--input names a folder or a pattern of parquet, JSON lines or texts a line, and --output "
+        "a folder. Every row is answered once, also where a worker is killed; bad rows are set "
+        "aside with their reason; the same command again does what is left.",
+    ).add_argument
+    add(
+        "--engine",
+        metavar="NAME",
+        help="local: processes of this machine (default); ray: a "
+        "cluster of Ray, or a local one, which needs `pip install 'seqlab[ray]'`",
+    )
+    add("--workers", metavar="N", help="how many work at once (the cores that are there)")
 
 
 def _add_confidence(add: Callable[..., Any]) -> None:
@@ -215,14 +247,16 @@ def parse(argv: Sequence[str]) -> Options:
     _check_shares(given)
     model, large = _models(given, model)
     output = None if given.output in (None, "-") else given.output
-    if source not in (None, "-"):
+    many = source is not None and is_many(source)
+    form, workers = _bulk(given, output, many)
+    if source not in (None, "-") and not many:
         _check_files(source, output)
     return Options(
         model=model,
         texts=texts,
         input=source,
         output=output,
-        form=given.format,
+        form=form,
         columns=dict(_column(item) for item in given.columns),
         lines=given.lines,
         device=given.device,
@@ -235,7 +269,51 @@ def parse(argv: Sequence[str]) -> Options:
         threshold=None if given.threshold == "auto" else float(given.threshold),
         trust=given.trust,
         search=_searched(given),
+        many=many,
+        engine=given.engine or "local",
+        workers=workers,
     )
+
+
+def is_many(source: str) -> bool:
+    """Say whether an input is many files: a folder or a pattern.
+
+    Args:
+        source: as the command line has it.
+    """
+    return os.path.isdir(source) or (not os.path.exists(source) and glob.has_magic(source))
+
+
+def _bulk(given: Namespace, output: str | None, many: bool) -> tuple[str, int | None]:
+    """Check what goes with many files, and what does not; return format and workers."""
+    if given.engine is not None and given.engine not in ENGINES:
+        near = nearest(given.engine, ENGINES)
+        raise UsageError(f"--engine is {given.engine!r}: choose {' or '.join(ENGINES)}.{near}")
+    workers = None if given.workers is None else _workers(given.workers)
+    form = given.format or ("jsonl" if many else "text")
+    if not many:
+        flag = "--engine" if given.engine else "--workers" if workers else None
+        if flag or form == "parquet":
+            raise UsageError(
+                f"{flag or '--format parquet'} is for many files: give --input a folder or a "
+                "pattern, as in `--input 'DIR/*.parquet'`, or leave it out."
+            )
+        return form, None
+    if output is None:
+        raise UsageError(f"--input {given.input} is many files: name a folder with --output.")
+    if form not in _BULK_FORMATS:
+        raise UsageError(f"--format {form} is for one file: use jsonl or parquet, or leave it out.")
+    for name in ("cascade", "explain", "check_invariance"):
+        if getattr(given, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is for one file, and {given.input} is many: leave it out.")
+    return form, workers
+
+
+def _workers(value: str) -> int:
+    if not re.fullmatch("[0-9]+", value) or not int(value):
+        raise UsageError(f"--workers is {value}: it must be 1 or more.")
+    return int(value)
 
 
 def _check_shares(given: Namespace) -> None:

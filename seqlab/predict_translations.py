@@ -75,7 +75,7 @@ def run(pipeline: TranslationPipeline, options: Options, load: Load) -> int:
         UsageError: the options do not fit the model or each other.
         SeqlabError: the input cannot be read, or the output cannot be written.
     """
-    _check(options)
+    check_options(options)
     search = options.search
     pipeline.check_languages(search.source_language, search.target_language)
     if search.ensemble:
@@ -90,8 +90,15 @@ def run(pipeline: TranslationPipeline, options: Options, load: Load) -> int:
     return 0
 
 
-def _check(options: Options) -> None:
-    """Refuse what is for other models."""
+def check_options(options: Options) -> None:
+    """Refuse what is for other models.
+
+    Args:
+        options: the command line.
+
+    Raises:
+        UsageError: it asks for what a translator cannot give.
+    """
     model = f"and {options.model} is a translator"
     if options.form not in _FORMATS:
         what = "a tag for every token" if options.form == "conll" else "a label for every text"

@@ -35,7 +35,7 @@ FLOORS = {
             "abstention bundle calibration callbacks cascade confidence hub hub_push invariance "
             "labelled model_card output pipeline probes pruning report sentence storage tagged "
             "translated translation_pipeline wishes",
-            "catalogue compare configuration explain interrupts lint package predict "
+            "bulk catalogue compare configuration explain interrupts lint package predict "
             "predict_cascade predict_options predict_translations printing progress reading "
             "recipe_check routing search_arguments serve training zoo zoo_build",
             "__main__",

@@ -30,6 +30,7 @@ SCRIPTS = sorted(p for p in (ROOT / "benchmarks").glob("*.py") if p.stem not in 
 # What each script is run with, to be done soon; every script must have its words here.
 SMOKE = {
     "bert": ["table", "--check"],
+    "bulk": ["--rows", "4000", "--files", "2"],
     "cells": ["speed", "coupled", "--rounds", "1", "--hidden", "8", "--threads", "1"],
     "crf": ["speed", "exact", "memory", "--quick", "--contenders", "seqlab plain", "--threads", "1"]
     + ["--results", "{folder}/crf.json"],
@@ -55,6 +56,10 @@ def raced(part: str) -> list[str]:
 PRINTS = {
     "bert": ["the table fits the results"] * 4,
     "zoo": ["the table fits the results"] * 3,
+    "bulk": [
+        r"bulk  local, 2 workers, one killed at part-1-00000: 4,000 rows in [\d.]+ s with "
+        r"the start, [\d,]+ rows/s; every row once"
+    ],
     "cells": [
         r"batch 32, time 25, input 160, hidden 8, directions 2; .*threads: 1.*; medians of 1 .*",
         r"cell +ms +nn\.LSTM ms +speed by nn\.LSTM +tokens/s",
@@ -132,7 +137,7 @@ def recipes() -> ModuleType:
 
 def test_all_benchmarks_are_found() -> None:
     assert {script.stem for script in SCRIPTS} == set(SMOKE)
-    assert len(SCRIPTS) == 9
+    assert len(SCRIPTS) == 10
 
 
 @pytest.mark.slow

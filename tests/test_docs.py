@@ -213,6 +213,7 @@ def test_every_block_of_a_page_is_true(name: str, prepared: Path, tmp_path: Path
 def test_all_pages_are_found_and_listed() -> None:
     wanted = {"README", "bert", "cells", "compare", "classification", "crf", "data", "translation"}
     wanted |= {"confidence", "design", "errors", "explain", "memory", "runs", "speed", "zoo"}
+    wanted |= {"bulk"}
     assert set(NAMES) == {"README.md", *(f"docs/{page}.md" for page in wanted)}
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert [page for page in wanted - {"README"} if f"({page}.md)" not in index] == []
@@ -226,6 +227,7 @@ def test_the_pages_hold_as_many_blocks_as_they_should() -> None:
     least = {
         "README.md": (3, 1),
         "docs/bert.md": (4, 0),
+        "docs/bulk.md": (3, 1),
         "docs/classification.md": (4, 1),
         "docs/compare.md": (2, 0),
         "docs/confidence.md": (3, 1),

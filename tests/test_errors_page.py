@@ -410,6 +410,12 @@ PREPARE: dict[str, Prepare] = {
         trained(), file("tab.jsonl", '{"tokens": ["Ada\\tLovelace", "slept"]}\n')
     ),
     "An output in a folder that does not exist": trained(),
+    "A pattern that no file fits": both(trained(), corpus()),
+    "Many files without a folder for the answers": corpus(),
+    "A folder with other files than answers": both(
+        trained(), file("my_corpus/a.txt", TEXT), file("answers/notes.txt", "mine")
+    ),
+    "A cluster without Ray": both(corpus(), lambda patch: patch.setitem(sys.modules, "ray", None)),
     "A device that is not there": no_cuda,
     "More processes than sentences": corpus(),
     "Scoring in several processes": trained(),
@@ -559,7 +565,7 @@ def test_the_page_has_all_its_entries() -> None:
     text = PAGE.read_text(encoding="utf-8")
     titles = [entry.title for entry in ENTRIES]
     assert titles == re.findall(r"^### (.+)$", text, re.MULTILINE)
-    assert len(titles) == len(set(titles)) == 125
+    assert len(titles) == len(set(titles)) == 129
     assert set(PREPARE) <= set(titles)
     assert set(CHECK) <= set(titles)
 

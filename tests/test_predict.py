@@ -475,7 +475,7 @@ def test_files_are_checked_before_anything_is_loaded(tmp_path: Path) -> None:
     file = tmp_path / "x"
     with pytest.raises(DataError, match=r"cannot read .*x: there is no such file"):
         run(["MODEL", "--input", str(file)])
-    with pytest.raises(DataError, match=r"cannot read .*: it is a folder"):
+    with pytest.raises(UsageError, match=r"is many files: name a folder with --output"):
         run(["MODEL", "--input", str(tmp_path)])
     file.write_text("Ada", encoding="utf-8")
     with pytest.raises(UsageError, match=r"--input and --output are the same file"):

@@ -206,7 +206,7 @@ def rows_of_records(
         records, lambda record, at: choose_keys(record, columns, tagged, place, at), place
     )
     for number, record, keys in whole:
-        row = _row(record, keys, place, number, names or {})
+        row = row_of_record(record, keys, place, number, names or {})
         row = row.without_empty(dirt, file)
         if row.tokens:
             yield row
@@ -331,9 +331,14 @@ def _only(fitting: list[str], first: str, tagged: bool, place: Place, number: in
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _row(
+def row_of_record(
     record: Record, keys: Keys, place: Place, number: int, names: Mapping[str, Sequence[str]]
 ) -> Row:
+    """Make a row of a record; `names` are those of classes, by key.
+
+    Raises:
+        DataError: as in `read_jsonl`.
+    """
     if not keys.raw:
         return _token_row(record, keys, place, number, names)
     if keys.features:

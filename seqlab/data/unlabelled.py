@@ -86,6 +86,22 @@ def _rows(path: Path, form: str | None, columns: Columns) -> Iterator[Row]:
         yield _of_value(record[keys.source], keys.source, place, number)
 
 
+def text_of_record(record: Record, columns: Columns, place: Place, number: int) -> Row:
+    """Make a row of the text, or the words, of a single record.
+
+    Args:
+        record: what it holds.
+        columns: as in `read_unlabelled`.
+        place: where it comes from, for errors.
+        number: of the record, for errors.
+
+    Raises:
+        DataError: it holds no text.
+    """
+    key = _text_key(record, columns, place, number)
+    return _of_value(record[key], key, place, number)
+
+
 def _text_key(record: Record, columns: Columns, place: Place, number: int) -> str:
     """Choose the key of the text as training does: lists of words before texts."""
     if "text" in columns:

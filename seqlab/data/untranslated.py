@@ -87,12 +87,30 @@ def _of_records(path: Path, column: int | str | None, language: str | None) -> I
         place = Place(str(path))
         records = objects_of(path, place)
     for number, record in records:
-        inner: Any = record.get(_NESTED)
-        pair = inner if isinstance(inner, Mapping) else record
-        text = pair[_key_of(pair, column, language, place, number)]
-        if not isinstance(text, str):
-            raise place.error(number, "the source is no text; write it as one.")
-        yield SourceRow(text, f"{place.file}{place.unit}{number}", *_wishes(record, place, number))
+        yield source_of_record(record, column, language, place, number)
+
+
+def source_of_record(
+    record: Record, column: int | str | None, language: str | None, place: Place, number: int
+) -> SourceRow:
+    """Take the text to translate, and the wishes, from a single record.
+
+    Args:
+        record: what it holds.
+        column: the key of the text, where it was said.
+        language: of the texts, as records of pairs may name it.
+        place: where it comes from, for errors.
+        number: of the record, for errors.
+
+    Raises:
+        DataError: it holds no text, or its wishes are none.
+    """
+    inner: Any = record.get(_NESTED)
+    pair = inner if isinstance(inner, Mapping) else record
+    text = pair[_key_of(pair, column, language, place, number)]
+    if not isinstance(text, str):
+        raise place.error(number, "the source is no text; write it as one.")
+    return SourceRow(text, f"{place.file}{place.unit}{number}", *_wishes(record, place, number))
 
 
 def _key_of(
