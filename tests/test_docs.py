@@ -213,7 +213,7 @@ def test_every_block_of_a_page_is_true(name: str, prepared: Path, tmp_path: Path
 def test_all_pages_are_found_and_listed() -> None:
     wanted = {"README", "bert", "cells", "compare", "classification", "crf", "data", "translation"}
     wanted |= {"confidence", "design", "errors", "explain", "memory", "runs", "speed", "zoo"}
-    wanted |= {"bulk"}
+    wanted |= {"bulk", "scale"}
     assert set(NAMES) == {"README.md", *(f"docs/{page}.md" for page in wanted)}
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert [page for page in wanted - {"README"} if f"({page}.md)" not in index] == []

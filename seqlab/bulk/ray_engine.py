@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -52,6 +54,7 @@ class Cluster:
     def __init__(self, cpus: int) -> None:
         self.ray = the_ray()
         self._own = not self.ray.is_initialized()
+        self._ends_by = signal.getsignal(signal.SIGTERM)  # Ray puts a handler of its own in place
         if self._own:
             self._connect(cpus)
         self._resources: dict[str, float] = self.ray.cluster_resources()
@@ -82,6 +85,9 @@ class Cluster:
         """Leave the cluster; a local one ends."""
         if self._own:
             self.ray.shutdown()
+            here = threading.current_thread() is threading.main_thread()
+            if here and self._ends_by is not None:
+                signal.signal(signal.SIGTERM, self._ends_by)
 
 
 class Worker:

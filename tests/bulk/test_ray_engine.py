@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,12 +38,14 @@ def cluster() -> Iterator[Any]:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
     os.environ.pop("RAY_ADDRESS", None)
+    ends_by = signal.getsignal(signal.SIGTERM)
     found = Cluster(2)
     os.environ.pop("PYTHONPATH")
     if before is not None:
         os.environ["PYTHONPATH"] = before
     yield found
     found.close()
+    assert signal.getsignal(signal.SIGTERM) is ends_by
 
 
 @pytest.mark.slow
