@@ -38,7 +38,14 @@ WAYS = {
     "translate-multi30k": {
         "de-en": (),
         "en-de": ("--data.source_language", "en", "--data.target_language", "de"),
-    }
+    },
+    "translate-tatoeba": {
+        "en-fr": (),
+        "fr-en": (
+            *("--data.source_language", "fr", "--data.target_language", "en"),
+            *("--data.columns", "{source: 1, target: 0}"),
+        ),
+    },
 }
 
 
