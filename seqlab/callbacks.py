@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from seqlab.batch import Batch
@@ -94,7 +97,9 @@ class RunKeeper(Checkpoint):
             self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Forget lines of the history that a resumed run writes anew."""
+        """Forget lines of the history that a resumed run writes anew, and heed SIGTERM."""
+        if trainer.world_size > 1:
+            _end_together(trainer)
         history = self.folder / "history.jsonl"
         if trainer.is_global_zero and history.exists():
             lines = history.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -214,6 +219,25 @@ class RunKeeper(Checkpoint):
             raise BundleError(
                 f"{self.folder} has no bundle yet: no epoch was finished and validated."
             ) from error
+
+
+def _end_together(trainer: lightning.Trainer) -> None:
+    """Have SIGTERM end a process and those that it has started, at once.
+
+    Lightning's own handler asks the other processes first, in the midst of whatever they exchange,
+    and waits for ever now and then. Under SLURM, which starts a job anew, it is left as it is.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or os.name == "nt" or "SLURM_JOB_ID" in os.environ:
+        return
+
+    def end(number: int, frame: Any) -> None:
+        launcher: Any = trainer.strategy.launcher
+        if launcher is not None:
+            launcher.kill(number)
+        raise SIGTERMException
+
+    signal.signal(signal.SIGTERM, end)  # the trainer puts back what was there before it
 
 
 class EarlyStop(EarlyStopping):
