@@ -200,12 +200,13 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, stop where it is not a number, and step a plateau."""
         if self._loss_sum is not None:
-            if not math.isfinite(self._loss_sum.item()):
-                raise self._not_finite()
             steps = torch.tensor(float(self._loss_steps), device=self.device)
             sums = torch.stack([self._loss_sum.float(), steps])
-            total = self.trainer.strategy.reduce(sums, reduce_op="sum")
-            mean = total[0] / total[1]
+            if self._gathers:  # so that all processes learn of a loss that is no number
+                sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            mean = sums[0] / sums[1]
+            if not math.isfinite(mean.item()):
+                raise self._not_finite()
             self.log("train/loss", mean, prog_bar=True)
             self._loss_sum, self._loss_steps = None, 0
         score = self.trainer.callback_metrics.get(self.monitor)
