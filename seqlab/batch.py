@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -177,6 +177,35 @@ class _Rows(dict[str, int]):
         return row
 
 
+class _Texts(Sequence[str]):
+    """Some of many texts, which are looked up when they are asked for: most models never do.
+
+    Args:
+        texts: all of them.
+        rows: ``(text,)`` which; without them all, so that whoever moves a batch may put its texts
+            together again.
+    """
+
+    def __init__(self, texts: Sequence[str], rows: Ints | None = None) -> None:
+        self._texts = texts
+        self._rows = np.arange(len(texts)) if rows is None else rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)  # another process gets these texts, not all of them
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self._texts[row] for row in self._rows[index].tolist()]
+        return self._texts[int(self._rows[index])]
+
+
 class _Letters:
     """The ids of characters by their code points, each looked up when it is first met."""
 
@@ -319,7 +348,7 @@ class FormTable:
             torch.from_numpy(self._spelling[distinct, :width].astype(np.int64)),
             torch.from_numpy(self._casing[distinct]),
             int((counts > 1).sum()) if often else 0,
-            texts=[self._texts[row] for row in distinct.tolist()],
+            texts=_Texts(self._texts, distinct),
         )
         return found, places.reshape(-1)
 

@@ -110,12 +110,12 @@ class EncodedDataset(Dataset[Batch]):
     def __getitem__(self, index: Ints) -> Batch:
         data = self.encoded
         starts, ends = data.offsets[index], data.offsets[index + 1]
-        where = np.concatenate(
-            [np.arange(start, end) for start, end in zip(starts, ends, strict=True)]
-        )
+        sizes = ends - starts
+        before = np.cumsum(sizes) - sizes  # (batch,): tokens of the batch that stand before
+        where = np.arange(int(sizes.sum())) + np.repeat(starts - before, sizes)
         batch = self.table.batch(
             data.forms[where].astype(np.int64),
-            ends - starts,
+            sizes,
             [column[where].astype(np.int64) for column in data.features],
             None if data.target is None else data.target[where].astype(np.int64),
         )
@@ -132,10 +132,11 @@ class EncodedDataset(Dataset[Batch]):
         hidden = random.random(len(probability)) < probability  # (token,)
         vocab = self.table.vocab
         source = batch.source.numpy()  # (batch, time)
-        real = np.flatnonzero(batch.mask.numpy())[hidden]  # hidden places of the flat batch
+        real = np.arange(source.shape[1]) < batch.lengths.numpy()[:, None]  # (batch, time)
+        places = np.flatnonzero(real)[hidden]  # of the flat batch
         # Hashed rows are all trained alike: which one a hidden word trains makes no difference.
         shown = source.reshape(-1)
-        shown[real] = vocab.first_unknown + shown[real] % vocab.unknown
+        shown[places] = vocab.first_unknown + shown[places] % vocab.unknown
 
 
 class Shared(Dataset[Any]):

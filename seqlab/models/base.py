@@ -239,6 +239,7 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
             betas=self.betas,
             apart=apart,
             apart_rate=rate,
+            by_row=self._trainer is None or self._trainer.world_size == 1,
         )
         if self.schedule == "plateau":
             plateau = ReduceLROnPlateau(
@@ -289,6 +290,9 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
         if not gradient_clip_val:
             return
         if gradient_clip_algorithm not in (None, "norm"):
+            for parameter in self.parameters():
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    parameter.grad = parameter.grad.to_dense()
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
         clip_gradients_(

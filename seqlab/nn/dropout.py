@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from seqlab.nn.kernels import chosen, rows_native
 
 _LEVELS = 256  # on a CPU the probability is drawn from one random byte
 
@@ -24,14 +29,40 @@ def keep_mask(shape: torch.Size | tuple[int, ...], p: float, like: Tensor) -> Te
     Returns:
         a tensor of zeros and ``1 / (1 - p)``.
     """
-    threshold = min(round(_LEVELS * p), _LEVELS - 1)
     count = 1
     for size in shape:
         count *= size
-    draws = torch.empty((count + 7) // 8, dtype=torch.int64, device=like.device)
-    draws.random_(-(2**63), None)
-    kept = draws.view(torch.int8)[:count].view(shape) >= threshold - _LEVELS // 2
-    return kept.to(like.dtype).mul_(_LEVELS / (_LEVELS - threshold))
+    draws, (threshold, scale) = _draws(count, like.device), _kept(p)
+    kept = draws[:count].view(shape) >= threshold
+    return kept.to(like.dtype).mul_(scale)
+
+
+def _draws(count: int, device: torch.device) -> Tensor:
+    """Draw random bytes, int8, at least so many."""
+    draws = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
+    return draws.random_(-(2**63), None).view(torch.int8)
+
+
+def _kept(p: float) -> tuple[int, float]:
+    """From which byte on an element stays, and what it is then multiplied by."""
+    threshold = min(round(_LEVELS * p), _LEVELS - 1)
+    return threshold - _LEVELS // 2, _LEVELS / (_LEVELS - threshold)
+
+
+class _Dropped(torch.autograd.Function):
+    """Dropout by a compiled kernel: it keeps one byte an element in place of a mask of floats."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        draws, ctx.kept = _draws(x.numel(), x.device), _kept(p)
+        ctx.save_for_backward(draws)
+        return rows_native.dropped(x.contiguous(), draws, *ctx.kept)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (draws,) = ctx.saved_tensors
+        return rows_native.dropped(gradient.contiguous(), draws, *ctx.kept), None
 
 
 class Dropout(nn.Module):
@@ -55,6 +86,8 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
+        if x.dtype == torch.float32 and x.numel() and chosen(x) == "native":
+            return _Dropped.apply(x, self.p)  # type: ignore[no-untyped-call, no-any-return]
         return x * keep_mask(x.shape, self.p, x)
 
 

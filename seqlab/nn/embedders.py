@@ -15,6 +15,7 @@ from seqlab.nn.dropout import Dropout
 from seqlab.nn.encoders import BiLSTM
 from seqlab.nn.kernels import chosen
 from seqlab.nn.pooling import LastPooling
+from seqlab.nn.rows import WordEmbedding
 
 _ROWS = 64  # the number of forms is rounded up, so that the CPU's matrix kernels meet few shapes
 _GROUP = 1024  # forms whose characters are read at once, where all of them may be many
@@ -169,7 +170,7 @@ class WordEmbedder(nn.Module):
         sparse: bool = False,
     ) -> None:
         super().__init__()
-        self.words = nn.Embedding(num_words, embedding_size, padding_idx=0, sparse=sparse)
+        self.words = WordEmbedding(num_words, embedding_size, padding_idx=0, sparse=sparse)
         uniform_(self.words.weight)
         self.characters: CharacterCNN | CharacterLSTM | None = None
         sizes = (num_characters, character_embedding_size, character_size)

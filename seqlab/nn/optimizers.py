@@ -8,7 +8,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer, SparseAdam
+from torch.optim import SGD, Optimizer, SparseAdam
+
+from seqlab.nn.adam import Adam, AdamW
+from seqlab.nn.rows import WordEmbedding, coalesced
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "plateau", "cosine", "linear"]
@@ -62,6 +65,7 @@ def make_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     apart: Iterable[nn.Parameter] = (),
     apart_rate: float | None = None,
+    by_row: bool = False,
 ) -> Optimizer:
     """Build the optimizer of a module's trainable parameters.
 
@@ -76,6 +80,8 @@ def make_optimizer(
         betas: decay of Adam's two moments.
         apart: parameters with a step size of their own.
         apart_rate: their step size at the start; None for that of the others.
+        by_row: have embeddings of words give their gradients row by row, where the optimizer takes
+            steps as from dense ones: see :class:`seqlab.nn.rows.WordEmbedding`.
 
     Returns:
         one optimizer over everything.
@@ -98,6 +104,9 @@ def make_optimizer(
         for matrix in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
+    for embedding in module.modules():
+        if isinstance(embedding, WordEmbedding):
+            embedding.by_row = by_row and name != "sgd" and not embedding.sparse
     main: Optimizer
     if name == "sgd":
         main = SGD(groups, lr=learning_rate, momentum=momentum)
@@ -154,7 +163,7 @@ def clip_gradients_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         if gradient is None:
             continue
         if gradient.is_sparse:
-            gradient = parameter.grad = gradient.coalesce()
+            gradient = parameter.grad = coalesced(gradient)
             gradient = gradient.values()
         values.append(gradient)
     if not values:
