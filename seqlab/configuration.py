@@ -22,6 +22,7 @@ from seqlab.callbacks import EarlyStop
 from seqlab.data.base import SequenceDataModule
 from seqlab.errors import DataError, RecipeError, SeqlabError, TrainingError
 from seqlab.models.base import SequenceModel
+from seqlab.nn import kernels
 from seqlab.nn.kernels.allocator import keep_memory, keep_products
 from seqlab.recipe_check import check_overrides, explain, read_recipe
 
@@ -77,6 +78,7 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
     keep_memory()
     keep_products(_SHAPES)
     check_overrides(overrides, _SECTIONS, read_recipe(config, _SECTIONS))
+    kernels.prepare()  # the compiler works while the corpus is read
     defaults = {
         "logger": False,
         "enable_progress_bar": sys.stderr.isatty(),

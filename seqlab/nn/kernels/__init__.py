@@ -19,6 +19,7 @@ what checks and times them. With ``TRITON_INTERPRET=1`` (read by Triton when it 
 from __future__ import annotations
 
 import os
+import threading
 from functools import cache
 from importlib.util import find_spec
 from typing import Literal, cast, get_args
@@ -69,6 +70,15 @@ def chosen(x: Tensor) -> Kernels:
         f"{VARIABLE}=plain to hear no more of it."
     )
     return "plain"
+
+
+def prepare() -> None:
+    """Begin to build or load the compiled kernels, if they will be used, while other work goes on.
+
+    An end of the process waits for the compiler: what it builds is kept for the next one.
+    """
+    if wanted() in ("auto", "native") and not torch.cuda.is_available():
+        threading.Thread(target=library.obstacle, name="seqlab: building kernels").start()
 
 
 def wanted() -> Choice:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from seqlab.caches import cache_folder
+from seqlab.nn import kernels
 from seqlab.nn.kernels import library
 from seqlab.nn.kernels.library import Unavailable, signature
 
@@ -364,3 +365,26 @@ def test_a_process_without_a_compiler_says_so_in_one_line(tmp_path: Path, kernel
     }[kernels]
     assert done.stdout == f"{output}\n"
     assert done.stderr == said
+
+
+@needs_compiler
+def test_the_library_may_be_built_while_other_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, builders = library._built, []
+
+    def noted(*given: Any) -> Path:
+        builders.append(threading.current_thread())
+        return built(*given)
+
+    monkeypatch.setattr(library, "_built", noted)
+    kernels.prepare()
+    assert answer() == 42  # waits for it
+    assert [thread is threading.main_thread() for thread in builders] == [False]
+
+
+@pytest.mark.parametrize("switch", ["plain", "triton"])
+def test_what_is_not_wanted_is_not_built(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQLAB_KERNELS", switch)
+    monkeypatch.setattr(library, "obstacle", lambda: pytest.fail("it was built"))
+    before = threading.active_count()
+    kernels.prepare()
+    assert threading.active_count() == before
