@@ -17,6 +17,8 @@ from seqlab.tags import Grammar, convert, split_tag
 from seqlab.vocabulary import Vocabulary
 
 DecoderName = Literal["crf", "constrained", "softmax"]
+# Tags for which a CPU is faster with rounded factors: their kernels are made anew for each shape.
+_MANY = 64
 
 
 class TaggerNetwork(TokenNetwork):
@@ -95,7 +97,13 @@ class TaggerNetwork(TokenNetwork):
         Returns:
             ``(batch, time, tag)``, log scale; what stands at padding has no meaning.
         """
-        return self.in_windows(batch, self.emit)
+        return self.in_windows(batch, self._emit)
+
+    def _emit(self, states: Tensor) -> Tensor:
+        if not states.is_cpu or self.emit.out_features >= _MANY:
+            return self.emit(states)  # type: ignore[no-any-return]
+        with torch.autocast("cpu", enabled=False):
+            return self.emit(states.float())  # type: ignore[no-any-return]
 
     def decode(self, emissions: Tensor, mask: Tensor) -> list[list[str]]:
         """Find the best tags; they are always legal in the scheme of the target vocabulary.
