@@ -39,6 +39,7 @@ BEGIN, END = "<!-- tagger: written by benchmarks/tagger.py table -->", "<!-- end
 PLAIN = "plain PyTorch"
 OURS: dict[str, tuple[str, list[str]]] = {  # value of SEQLAB_KERNELS, and what the recipe changes
     "seqlab plain": ("plain", []),
+    "seqlab plain, fast": ("plain", ["--model.precision", "fast"]),
     "seqlab native": ("native", []),
     "seqlab native, fast": ("native", ["--model.precision", "fast"]),
 }
