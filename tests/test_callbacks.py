@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from seqlab.configuration import quiet
 from seqlab.data.tagging import TaggingData
 from seqlab.errors import BundleError
 from seqlab.models.tagger import Tagger
-from seqlab.resuming import Pace
+from seqlab.resuming import Pace, Place
 
 RISING = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
 UNEVEN = [0.3, 0.2, 0.5, 0.4, 0.6, 0.1]  # better in epochs 0, 2 and 4
@@ -416,6 +417,72 @@ def test_a_run_killed_within_an_epoch_goes_on_with_the_next_step(
     for name in ("optimizer_states", "lr_schedulers", "global_step", "epoch"):
         assert str(states[0][name]) == str(states[1][name])
     assert resumed.keeper.tokens == whole.keeper.tokens
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_from(corpus: str, tmp_path: Path) -> None:
+    whole = Run(corpus, tmp_path / "whole").fit(3)
+    run = Run(corpus, tmp_path / "run").fit(2)
+    state = torch.load(run.keeper.last, weights_only=True)
+    del state["loops"]["fit_loop"]["state_dict"]["combined_loader"]  # knew no place in an epoch
+    torch.save(state, run.keeper.last)
+    resumed = Run(corpus, tmp_path / "run").fit(3, resume=True)
+    assert_same(resumed.weights, whole.weights)
+    assert without_times(resumed.history) == without_times(whole.history)
+
+
+def test_no_checkpoint_is_written_within_an_epoch_where_none_is_wanted(
+    corpus: str, tmp_path: Path, often: Callable[[Run], Run]
+) -> None:
+    for name, pace, written in (("none", Pace(0), 2), ("some", Pace(1e-9), 2 + 2 * 5)):
+        run = often(Run(corpus, tmp_path / name))
+        run.keeper.pace = pace
+        with pytest.MonkeyPatch.context() as patch:
+            calls = counted(patch, run.keeper, "_write_checkpoint")
+            run.fit(2)
+        assert len(calls) == written
+
+
+def counted(patch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    """Note the calls of a function."""
+    step, calls = getattr(owner, name), []
+
+    def take(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        return step(*arguments, **options)
+
+    patch.setattr(owner, name, take)
+    return calls
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+def test_ctrl_c_has_the_last_whole_step_written(
+    windows: int, corpus: str, tmp_path: Path, often: Callable[[Run], Run]
+) -> None:
+    whole = often(Run(corpus, tmp_path / "whole")).fit(2, accumulate_grad_batches=windows)
+    run = often(Run(corpus, tmp_path / "run"))
+    run.keeper.pace = Pace()  # in a minute
+    step = run.model.training_step
+
+    def interrupted(batch: Any, batch_idx: int) -> Tensor:
+        if (run.model.current_epoch, batch_idx) == (1, 2):
+            signal.raise_signal(signal.SIGINT)
+        return step(batch, batch_idx)
+
+    run.model.training_step = interrupted  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit):  # the trainer's own way
+            run.fit(2, accumulate_grad_batches=windows)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    done = 3 if windows == 1 else 4
+    assert run.keeper.place == Place(1, done, 6)
+    resumed = often(Run(corpus, tmp_path / "run"))
+    resumed.fit(2, resume=True, accumulate_grad_batches=windows)
+    assert [(1, n) for n in range(done, 6)] == resumed.seen
+    assert_same(resumed.weights, whole.weights)
+    assert without_times(resumed.history) == without_times(whole.history)
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(

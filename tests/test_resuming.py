@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from seqlab import resuming
+from seqlab.callbacks import RunKeeper
+from seqlab.configuration import build, quiet
 from seqlab.errors import RecipeError
+from seqlab.recipe import find_recipe
 from seqlab.resuming import (
     WITHIN,
     Pace,
@@ -199,3 +205,69 @@ def test_other_processes_draw_numbers_of_their_own(monkeypatch: pytest.MonkeyPat
         drawn.append(float(torch.rand(())))
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) == 5
+
+
+# Other models than taggers, through their recipes.
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+def fit(
+    recipe: str, folder: Path, options: list[str], *, dies: int = 0, resume: bool = False
+) -> tuple[dict[str, Any], list[Any]]:
+    """Train a recipe, or have it killed at a step; gives its last checkpoint and its history."""
+    folder.mkdir(exist_ok=True)
+    few = ["--trainer.limit_train_batches", "6", "--trainer.limit_val_batches", "1"]
+    small = ["--model.hidden_size", "8", "--model.embedding_size", "8"]
+    small += ["--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
+    cli = build(find_recipe(recipe), [*few, *small, *options], [keeper := RunKeeper(folder)])
+    keeper.pace = Pace(1e-9)
+    step, steps = cli.model.training_step, 0
+
+    def mortal(batch: Any, batch_idx: int) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == dies:
+            raise Killed
+        return step(batch, batch_idx)
+
+    cli.model.training_step = mortal
+    checkpoint = keeper.last if resume else None
+    with quiet(), pytest.raises(Killed) if dies else contextlib.nullcontext():
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    if dies:
+        return {}, []
+    lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    history = [{**json.loads(line), "seconds": 0} for line in lines]
+    assert steps == 12 or resume
+    return torch.load(keeper.last, weights_only=True), history
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("sentiment", ["--data.hide_rare", "0.3", "--model.averaging", "0.9"]),
+        ("translate", ["--model.decoder_size", "8", "--model.scheduled_sampling", "0.5"]),
+    ],
+)
+@pytest.mark.parametrize("dies", [4, 11])
+def test_other_models_go_on_within_an_epoch(
+    recipe: str, options: list[str], dies: int, working_in: Any, tmp_path: Path
+) -> None:
+    with working_in(tmp_path), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resuming, "_REST", 0)
+        whole, history = fit(recipe, tmp_path / "whole", options)
+        fit(recipe, tmp_path / "killed", options, dies=dies)
+        state = torch.load(tmp_path / "killed/last.ckpt", weights_only=True)
+        assert place_of(state).batches == (dies - 1) % 6
+        resumed, other_history = fit(recipe, tmp_path / "killed", options, resume=True)
+    for name in ("state_dict", "optimizer_states", "weight_average", "callbacks", "lr_schedulers"):
+        found, expected = resumed.get(name), whole.get(name)
+        if name == "callbacks":
+            for callbacks in (found, expected):
+                del callbacks["RunKeeper"]["seconds"]
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert other_history == history
