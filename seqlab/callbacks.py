@@ -24,6 +24,7 @@ from seqlab.resuming import (
     Pace,
     Place,
     fit_to,
+    is_sound,
     loader_of,
     place_of,
     random_state,
@@ -169,10 +170,8 @@ class RunKeeper(Checkpoint):
         model.load_epoch_state(own)
         self._epoch_tokens, self._epoch_seconds = own["tokens"], within["seconds"]
         if "scores" in within:
-            model.scored_epoch, model.last_scores = (
-                within["epoch"],
-                json.loads(within["last_scores"]),
-            )
+            model.scored_epoch = within["epoch"]
+            model.last_scores = json.loads(within["last_scores"])
             scores = {k: torch.tensor(v) for k, v in within["scores"].items()}
             trainer.callback_metrics.update(scores)
 
@@ -272,6 +271,9 @@ class RunKeeper(Checkpoint):
     def _write_within(self, trainer: lightning.Trainer) -> None:
         """Write a checkpoint between two steps of an epoch."""
         if loader_of(trainer) is None:  # a loader of one's own begins at its beginning
+            return
+        if not is_sound(trainer.lightning_module):  # the checkpoint before is a better place
+            self.pace.wrote()
             return
         start = time.perf_counter()
         self._within = True

@@ -15,6 +15,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import numpy as np
 import torch
+from torch import nn
 
 from seqlab.data.base import ResumableLoader
 from seqlab.data.sampling import BucketSampler
@@ -99,6 +100,12 @@ def loader_of(trainer: lightning.Trainer) -> ResumableLoader | None:
     loader = trainer.train_dataloader
     resumable = isinstance(loader, ResumableLoader) and isinstance(loader.sampler, BucketSampler)
     return loader if resumable else None
+
+
+def is_sound(model: nn.Module) -> bool:
+    """Whether all weights are numbers; they are the same in all processes."""
+    norms = torch._foreach_norm([p.detach() for p in model.parameters()])
+    return all(bool(norm.isfinite()) for norm in norms)
 
 
 def place_of(checkpoint: Mapping[str, Any]) -> Place:

@@ -454,6 +454,26 @@ def counted(patch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
     return calls
 
 
+def test_weights_that_are_no_numbers_are_no_place_to_go_on_from(
+    corpus: str, tmp_path: Path, often: Callable[[Run], Run]
+) -> None:
+    run = often(Run(corpus, tmp_path / "run"))
+    step = run.model.training_step
+
+    def spoilt(batch: Any, batch_idx: int) -> Tensor:
+        if batch_idx == 3:  # a step that spoils weights which are not used any more
+            run.model.register_parameter("spoilt", torch.nn.Parameter(torch.tensor(torch.nan)))
+        if batch_idx == 5:
+            raise Killed
+        return step(batch, batch_idx)
+
+    run.model.training_step = spoilt  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        run.fit(1)
+    assert run.keeper.place == Place(0, 3, 6)
+    assert "spoilt" not in torch.load(run.keeper.last, weights_only=True)["state_dict"]
+
+
 @pytest.mark.parametrize("windows", [1, 2])
 def test_ctrl_c_has_the_last_whole_step_written(
     windows: int, corpus: str, tmp_path: Path, often: Callable[[Run], Run]

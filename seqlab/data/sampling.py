@@ -128,9 +128,14 @@ class BucketSampler(Sampler[Ints]):
         return {"epoch": self.epoch, "batches": min(done, total), "of": total, "own": own}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Begin the current epoch where :meth:`state_dict` was asked, if it was that epoch."""
+        """Begin the current epoch where :meth:`state_dict` was asked, if it was that epoch.
+
+        Where the batches are others by now, as many in proportion are left out.
+        """
         if state["epoch"] == self.epoch:
-            self._before, self._own_before = state["batches"], state["own"]
+            _, total = self._batches()
+            self._before = state["batches"] * total // max(state["of"], 1)
+            self._own_before = state["own"]
 
     def batches(self) -> list[Ints]:
         """Return this process's batches of the current epoch, or of what is left of it."""
@@ -138,7 +143,7 @@ class BucketSampler(Sampler[Ints]):
 
     def _batches(self) -> tuple[list[Ints], int]:
         """This process's batches, and how many all processes have in the whole epoch."""
-        place = (self.epoch if self.shuffle else 0, self._before)
+        place = (self.epoch if self.shuffle else 0, self._before)  # from which they are made
         if self._made is None or self._made[0] != place:
             batches = self._all()
             self._made = (place, self._share(batches), len(batches))

@@ -183,7 +183,7 @@ def test_no_batch_comes_twice_and_none_is_left_out_over_any_chain_of_processes(
     whole = BucketSampler(lengths, **made)
     whole.set_epoch(4)
     seen: list[tuple[int, ...]] = []
-    state = {"epoch": 4, "batches": 0, "own": 0}
+    state = {"epoch": 4, "batches": 0, "of": len(whole), "own": 0}
     for number, (world_size, steps) in enumerate(chain):
         assume(count >= world_size)
         samplers = [
@@ -226,11 +226,19 @@ def test_a_place_in_another_epoch_says_nothing() -> None:
     sampler = BucketSampler(corpus(50), 4, 60, shuffle=True)
     sampler.set_epoch(2)
     before = keys(sampler.batches())
-    sampler.load_state_dict({"epoch": 1, "batches": 3, "own": 3})
+    sampler.load_state_dict({"epoch": 1, "batches": 3, "of": len(before), "own": 3})
     assert keys(sampler.batches()) == before
-    sampler.load_state_dict({"epoch": 2, "batches": 3, "own": 3})
+    sampler.load_state_dict({"epoch": 2, "batches": 3, "of": len(before), "own": 3})
     assert keys(sampler.batches()) == before[3:]
     assert len(sampler) == len(before)
+
+
+def test_of_other_batches_the_same_share_is_done() -> None:
+    sampler = BucketSampler(corpus(50), 4, 60, shuffle=True)
+    before = keys(sampler.batches())
+    sampler.load_state_dict({"epoch": 0, "batches": 30, "of": 3 * len(before), "own": 30})
+    assert keys(sampler.batches()) == before[10:]
+    assert len(sampler) == 30 + len(before) - 10
 
 
 @UNHURRIED
