@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,13 +13,27 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from seqlab.batch import Batch
 from seqlab.bundle import find_bundle, save_bundle
 from seqlab.errors import BundleError
 from seqlab.models.base import SequenceModel
+from seqlab.resuming import (
+    WITHIN,
+    Pace,
+    Place,
+    fit_to,
+    is_sound,
+    loader_of,
+    place_of,
+    random_state,
+    random_state_at,
+    record,
+    restore_random,
+    share_of,
+)
+from seqlab.stopping import Stop
 
 LAST = "last.ckpt"
 
@@ -29,18 +41,24 @@ LAST = "last.ckpt"
 class RunKeeper(Checkpoint):
     """Keep a run folder such that nothing computed is lost, whenever the run ends.
 
-    After every epoch the whole state goes to ``last.ckpt`` and a line to ``history.jsonl``; after
-    an epoch that is better than all before, the model goes to ``bundle/``. Each is written in one
-    step, so that a kill leaves the one before.
+    After every epoch, and within one between steps now and then, the whole state goes to
+    ``last.ckpt``; after every epoch a line goes to ``history.jsonl``, and after one that is better
+    than all before, the model to ``bundle/``. Each is written in one step, so that a kill leaves
+    the one before.
 
-    Every epoch starts from a random state that its number and the seed fix, so that a run which was
-    killed and resumed ends with the weights of one that never was.
+    Every epoch starts from a random state that its number and the seed fix, and a checkpoint within
+    it keeps that state, so that a run which was killed and resumed ends with the weights of one
+    that never was.
 
     Args:
         folder: the run folder; it may be set later, before training starts.
         recipe: the text of the resolved recipe, to go into the bundle.
         card: makes the text of the bundle's README.md from its metrics.
         facts: what else belongs into the bundle's metrics (seed, versions).
+
+    Attributes:
+        pace: when a checkpoint within an epoch is due.
+        place: where a run goes on from ``last.ckpt``, as far as this process knows.
     """
 
     def __init__(
@@ -63,6 +81,12 @@ class RunKeeper(Checkpoint):
         self._epoch_tokens: int | Tensor = 0  # on the device while an epoch runs
         self._epoch_seconds = 0.0
         self._started = 0.0
+        self.pace = Pace()
+        self.place: Place | None = None
+        self._stop = Stop()
+        self._within = False  # whether the checkpoint that is being written is within an epoch
+        self._place_within: Place | None = None
+        self._resumed: dict[str, Any] | None = None  # what one had, until the first batch is there
 
     @property
     def last(self) -> Path:
@@ -90,6 +114,32 @@ class RunKeeper(Checkpoint):
         self.tokens = state_dict["tokens"]
         self.seconds = state_dict["seconds"]
 
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what an epoch that is under way has summed up."""
+        if not self._within:
+            return
+        own = {
+            **pl_module.epoch_state(),
+            "tokens": int(self._epoch_tokens),
+            "random": random_state(pl_module.device),
+        }
+        within = record(checkpoint, trainer, own)
+        self._place_within = place_of(checkpoint)
+        within["seconds"] = self._epoch_seconds + time.perf_counter() - self._started
+        if pl_module.scored_epoch == trainer.current_epoch:  # validated within the epoch
+            within["scores"] = {k: float(v) for k, v in trainer.callback_metrics.items()}
+            within["last_scores"] = json.dumps(pl_module.last_scores)
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Have the trainer go on within the epoch, with the processes that there are now."""
+        self._resumed = checkpoint.get(WITHIN)
+        if self._resumed is not None:
+            fit_to(checkpoint, trainer.world_size, trainer.accumulate_grad_batches)
+
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Learn from the first process where the run is kept."""
         if stage == "fit":
@@ -97,9 +147,12 @@ class RunKeeper(Checkpoint):
             self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Forget lines of the history that a resumed run writes anew, and heed SIGTERM."""
-        if trainer.world_size > 1:
-            _end_together(trainer)
+        """Forget lines of the history that a resumed run writes anew, and heed signals."""
+        self._stop.listen(trainer)
+        self._started = time.perf_counter()
+        self.pace.wrote()
+        if self._resumed is not None:
+            self._take_up(trainer, pl_module, self._resumed)
         history = self.folder / "history.jsonl"
         if trainer.is_global_zero and history.exists():
             lines = history.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -108,6 +161,19 @@ class RunKeeper(Checkpoint):
             partial = history.with_name(f".{history.name}.part")
             partial.write_text("".join(kept), encoding="utf-8")
             os.replace(partial, history)
+
+    def _take_up(
+        self, trainer: lightning.Trainer, model: SequenceModel, within: Mapping[str, Any]
+    ) -> None:
+        """Take up the sums of an epoch; its start was in another process."""
+        own = share_of(within["processes"], trainer.global_rank, trainer.world_size)
+        model.load_epoch_state(own)
+        self._epoch_tokens, self._epoch_seconds = own["tokens"], within["seconds"]
+        if "scores" in within:
+            model.scored_epoch = within["epoch"]
+            model.last_scores = json.loads(within["last_scores"])
+            scores = {k: torch.tensor(v) for k, v in within["scores"].items()}
+            trainer.callback_metrics.update(scores)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Start the clock."""
@@ -118,10 +184,32 @@ class RunKeeper(Checkpoint):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Fix the random state of the epoch, after the loader has drawn its own number."""
-        if batch_idx == 0:
+        """Fix the random state of the epoch, after the loader has drawn its own number.
+
+        Between two steps all that belongs to the one before is done: there a checkpoint can be.
+        """
+        if self._resumed is not None:
+            self._draw_on(trainer, pl_module, self._resumed)
+            self._resumed = None
+        elif batch_idx == 0:
             seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
             torch.manual_seed(1_000_003 * seed + 1009 * trainer.current_epoch + trainer.global_rank)
+        elif batch_idx % trainer.accumulate_grad_batches == 0:
+            agree = trainer.strategy.broadcast if trainer.world_size > 1 else None
+            if self.pace.due(agree) or (self._stop.wanted is not None and self.pace.every_seconds):
+                self._write_within(trainer)
+            if self._stop.wanted is not None:
+                self._stop.release()
+        self._stop.hold()
+
+    def _draw_on(
+        self, trainer: lightning.Trainer, model: SequenceModel, within: Mapping[str, Any]
+    ) -> None:
+        own = share_of(within["processes"], trainer.global_rank, trainer.world_size)
+        if "random" in own:
+            restore_random(own["random"], model.device)
+        else:
+            random_state_at(place_of({WITHIN: within}), trainer.global_rank)
 
     def on_train_batch_end(
         self,
@@ -137,6 +225,7 @@ class RunKeeper(Checkpoint):
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Stop the clock: validation is no training."""
+        self._stop.release()
         self._epoch_seconds += time.perf_counter() - self._started
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -148,6 +237,7 @@ class RunKeeper(Checkpoint):
     ) -> None:
         """Write history, bundle and checkpoint."""
         assert isinstance(pl_module, SequenceModel)
+        self._stop.hold()
         tokens = torch.as_tensor(self._epoch_tokens, device=pl_module.device)
         tokens = trainer.strategy.reduce(tokens, reduce_op="sum")
         self._epoch_tokens = int(tokens)  # a GPU is done with the epoch after this
@@ -166,14 +256,33 @@ class RunKeeper(Checkpoint):
             if better:
                 self._write_bundle(pl_module)
         self._write_checkpoint(trainer)
+        self.place = Place(trainer.current_epoch)
         if trainer.is_global_zero:  # only now, as what was said is kept whatever comes
             self._say(trainer.current_epoch, scores, pl_module.monitor, better)
+        self.pace.wrote()
+        self._stop.release()
 
     def _write_bundle(self, model: SequenceModel) -> None:
         metrics = {**self.facts, **getattr(model, "last_scores", {}), "best_epoch": self.best_epoch}
         card = None if self.card is None else self.card(metrics)
         with model.averaged():
             save_bundle(model, self.bundle, metrics=metrics, recipe=self.recipe, card=card)
+
+    def _write_within(self, trainer: lightning.Trainer) -> None:
+        """Write a checkpoint between two steps of an epoch."""
+        if loader_of(trainer) is None:  # a loader of one's own begins at its beginning
+            return
+        if not is_sound(trainer.lightning_module):  # the checkpoint before is a better place
+            self.pace.wrote()
+            return
+        start = time.perf_counter()
+        self._within = True
+        try:
+            self._write_checkpoint(trainer)
+        finally:
+            self._within = False
+        self.place = self._place_within
+        self.pace.wrote(time.perf_counter() - start)
 
     def _write_checkpoint(self, trainer: lightning.Trainer) -> None:
         partial = self.folder / f".{LAST}.part"
@@ -219,25 +328,6 @@ class RunKeeper(Checkpoint):
             raise BundleError(
                 f"{self.folder} has no bundle yet: no epoch was finished and validated."
             ) from error
-
-
-def _end_together(trainer: lightning.Trainer) -> None:
-    """Have SIGTERM end a process and those that it has started, at once.
-
-    Lightning's own handler asks the other processes first, in the midst of whatever they exchange,
-    and waits for ever now and then. Under SLURM, which starts a job anew, it is left as it is.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    if not main or os.name == "nt" or "SLURM_JOB_ID" in os.environ:
-        return
-
-    def end(number: int, frame: Any) -> None:
-        launcher: Any = trainer.strategy.launcher
-        if launcher is not None:
-            launcher.kill(number)
-        raise SIGTERMException
-
-    signal.signal(signal.SIGTERM, end)  # the trainer puts back what was there before it
 
 
 class EarlyStop(EarlyStopping):

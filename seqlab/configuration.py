@@ -25,6 +25,7 @@ from seqlab.models.base import SequenceModel
 from seqlab.nn import kernels
 from seqlab.nn.kernels.allocator import keep_memory, keep_products
 from seqlab.recipe_check import check_overrides, explain, read_recipe
+from seqlab.resuming import Pace
 
 _SHAPES = 256  # of products that are kept: training meets few of its shapes again
 _ADVICE = (
@@ -39,6 +40,7 @@ _SECTIONS: dict[str, type | None] = {
     "data": SequenceDataModule,
     "trainer": lightning.Trainer,
     "early_stopping": EarlyStop,
+    "checkpoint": Pace,
     "ckpt_path": None,
 }
 
@@ -47,11 +49,18 @@ class SeqlabCLI(LightningCLI):
     """LightningCLI with the vocabularies linked from the data into the model."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the links, early stopping, and the checkpoint to go on from."""
+        """Add the links, early stopping, and checkpoints: when, and from which to go on."""
         for side in ("source_vocab", "target_vocab"):
             parser.link_arguments(f"data.{side}", f"model.init_args.{side}", apply_on="instantiate")
         parser.add_lightning_class_args(EarlyStop, "early_stopping")
+        parser.add_class_arguments(Pace, "checkpoint")
         parser.add_argument("--ckpt_path", default=None)
+
+    @property
+    def pace(self) -> Pace:
+        """When checkpoints within an epoch are due."""
+        found: Pace = self.config_init["checkpoint"]
+        return found
 
     @property
     def recipe(self) -> str:

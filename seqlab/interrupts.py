@@ -88,7 +88,8 @@ def _left(keeper: RunKeeper, recipe: str) -> str:
     if keeper.bundle.exists():
         found.append(f"the best model so far (epoch {keeper.best_epoch}) is in {keeper.bundle}")
     if keeper.last.exists():
-        found.append(f"`seqlab fit {recipe} --ckpt_path last` goes on")
+        place = "" if keeper.place is None else f" {keeper.place}"
+        found.append(f"`seqlab fit {recipe} --ckpt_path last` goes on{place}")
     return ", and ".join(found)
 
 
@@ -107,7 +108,7 @@ def find_checkpoint(wanted: str, recipe: str) -> Path:
     if file.is_file():
         return file
     raise UsageError(
-        f"no checkpoint {file}: a run has one once its first epoch is over; leave --ckpt_path out "
+        f"no checkpoint {file}: the run ended before it had written one; leave --ckpt_path out "
         "to start anew."
     )
 

@@ -32,6 +32,7 @@ from seqlab.interrupts import find_checkpoint, interruptible, read_checkpoint, w
 from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn import kernels
 from seqlab.recipe import find_recipe
+from seqlab.resuming import place_of
 from seqlab.zoo import model_folder
 
 
@@ -56,11 +57,13 @@ def fit(argv: Sequence[str]) -> int:
     keeper = RunKeeper()
     cli = build(config, overrides, [keeper])
     if checkpoint is not None:
-        read_checkpoint(Path(checkpoint), cli.model)  # here, where what does not fit is a sentence
+        # Here, where what does not fit is a sentence.
+        keeper.place = place_of(read_checkpoint(Path(checkpoint), cli.model))
+        _say(f"going on with {folder} {keeper.place}")
     check_processes(cli)
     if cli.trainer.is_global_zero:  # the others learn it from the first
         keeper.folder = folder or runs.new_run(name)  # only now, as a wrong recipe is no run
-    keeper.recipe = cli.recipe
+    keeper.recipe, keeper.pace = cli.recipe, cli.pace
     keeper.facts = _facts(cli)
     keeper.card = lambda metrics: report.card(metrics, keeper.recipe)
     with what_is_left(keeper, shlex.quote(recipe)):
@@ -341,7 +344,6 @@ def _resumed(config: Path, checkpoint: str) -> tuple[str, Path, Path]:
             f"{file} is not the checkpoint of a run: name its folder, as in `--ckpt_path "
             f"runs/{config.stem}/1`, or write `--ckpt_path last`."
         )
-    _say(f"going on with {file.parent}")
     return str(file), file.parent, saved
 
 

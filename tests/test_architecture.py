@@ -33,8 +33,8 @@ FLOORS = {
             "vocabulary wheels word_pieces words",
             "data models networks",
             "abstention bundle calibration callbacks cascade confidence hub hub_push invariance "
-            "labelled model_card output pipeline probes pruning report sentence storage tagged "
-            "translated translation_pipeline wishes",
+            "labelled model_card output pipeline probes pruning report resuming sentence stopping "
+            "storage tagged translated translation_pipeline wishes",
             "bulk catalogue compare configuration explain interrupts lint package predict "
             "predict_cascade predict_options predict_translations printing progress reading "
             "recipe_check routing search_arguments serve training zoo zoo_build",

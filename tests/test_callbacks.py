@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from seqlab.configuration import quiet
 from seqlab.data.tagging import TaggingData
 from seqlab.errors import BundleError
 from seqlab.models.tagger import Tagger
+from seqlab.resuming import Pace, Place
 
 RISING = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
 UNEVEN = [0.3, 0.2, 0.5, 0.4, 0.6, 0.1]  # better in epochs 0, 2 and 4
@@ -92,6 +94,7 @@ class Run:
         self.keeper = RunKeeper() if keeper is None else keeper
         self.keeper.folder = folder
         self.stop = EarlyStop(patience)
+        self.seen: list[tuple[int, int]] = []  # epochs and batches
 
     def scores(self, stage: str) -> dict[str, Any]:
         return {"val/span_f1": self.script[self.model.current_epoch], "val/scorer": "a script"}
@@ -349,6 +352,157 @@ def test_a_run_killed_at_any_moment_goes_on_as_if_it_never_was(
     assert without_times(resumed.history) == without_times(whole.history)
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert names == ["bundle", "history.jsonl", LAST]
+
+
+# Within an epoch, which has six batches.
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Run]:
+    """Have a run write a checkpoint after every step, and tell which batches it has trained on."""
+    monkeypatch.setattr("seqlab.resuming._REST", 0)
+
+    def prepare(run: Run) -> Run:
+        run.keeper.pace = Pace(1e-9)
+        step = run.model.training_step
+        run.seen = []
+
+        def noting(batch: Any, batch_idx: int) -> Tensor:
+            run.seen.append((run.model.current_epoch, batch_idx))
+            return step(batch, batch_idx)
+
+        run.model.training_step = noting  # type: ignore[method-assign]
+        return run
+
+    return prepare
+
+
+WAYS: list[Any] = [  # arguments of the model and of the trainer, and the step that is the last one
+    ({"averaging": 0.9, "schedule": "plateau", "plateau_patience": 0}, {}, 14),
+    ({"schedule": "cosine", "warmup_steps": 4}, {"accumulate_grad_batches": 4}, 12),
+    ({}, {"val_check_interval": 0.5, "reload_dataloaders_every_n_epochs": 1}, 18),
+    pytest.param({}, {"accumulate_grad_batches": 2}, 3, marks=pytest.mark.slow),
+    pytest.param({"optimizer": "sgd"}, {"limit_train_batches": 5}, 3, marks=pytest.mark.slow),
+    pytest.param({}, {"check_val_every_n_epoch": 2}, 14, marks=pytest.mark.slow),
+    pytest.param({}, {"limit_val_batches": 0}, 18, marks=pytest.mark.slow),
+    pytest.param({"schedule": "linear"}, {"max_steps": 20}, 18, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("options", "trainer", "killed"), WAYS)
+def test_a_run_killed_within_an_epoch_goes_on_with_the_next_step(
+    options: dict[str, Any],
+    trainer: dict[str, Any],
+    killed: int,
+    corpus: str,
+    tmp_path: Path,
+    often: Callable[[Run], Run],
+) -> None:
+    whole = often(Run(corpus, tmp_path / "whole", UNEVEN, **options)).fit(4, **trainer)
+    run = often(Run(corpus, tmp_path / "run", UNEVEN, **options))
+    with pytest.MonkeyPatch.context() as patch:
+        mortal(patch, run.model, "training_step", killed)
+        with pytest.raises(Killed):
+            run.fit(4, **trainer)
+    resumed = often(Run(corpus, tmp_path / "run", UNEVEN, **options))
+    resumed.fit(4, resume=True, **trainer)
+    assert_same(resumed.weights, whole.weights)
+    assert_same(resumed.bundled, whole.bundled)
+    assert without_times(resumed.history) == without_times(whole.history)
+    window = trainer.get("accumulate_grad_batches", 1)
+    again = len(run.seen) + len(resumed.seen) - len(whole.seen)
+    assert again < window  # batches of a step that was not whole
+    assert run.seen[: len(run.seen) - again] + resumed.seen == whole.seen
+    states = [torch.load(x.keeper.last, weights_only=True) for x in (resumed, whole)]
+    for name in ("optimizer_states", "lr_schedulers", "global_step", "epoch"):
+        assert str(states[0][name]) == str(states[1][name])
+    assert resumed.keeper.tokens == whole.keeper.tokens
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_from(corpus: str, tmp_path: Path) -> None:
+    whole = Run(corpus, tmp_path / "whole").fit(3)
+    run = Run(corpus, tmp_path / "run").fit(2)
+    state = torch.load(run.keeper.last, weights_only=True)
+    del state["loops"]["fit_loop"]["state_dict"]["combined_loader"]  # knew no place in an epoch
+    torch.save(state, run.keeper.last)
+    resumed = Run(corpus, tmp_path / "run").fit(3, resume=True)
+    assert_same(resumed.weights, whole.weights)
+    assert without_times(resumed.history) == without_times(whole.history)
+
+
+def test_no_checkpoint_is_written_within_an_epoch_where_none_is_wanted(
+    corpus: str, tmp_path: Path, often: Callable[[Run], Run]
+) -> None:
+    for name, pace, written in (("none", Pace(0), 2), ("some", Pace(1e-9), 2 + 2 * 5)):
+        run = often(Run(corpus, tmp_path / name))
+        run.keeper.pace = pace
+        with pytest.MonkeyPatch.context() as patch:
+            calls = counted(patch, run.keeper, "_write_checkpoint")
+            run.fit(2)
+        assert len(calls) == written
+
+
+def counted(patch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    """Note the calls of a function."""
+    step, calls = getattr(owner, name), []
+
+    def take(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        return step(*arguments, **options)
+
+    patch.setattr(owner, name, take)
+    return calls
+
+
+def test_weights_that_are_no_numbers_are_no_place_to_go_on_from(
+    corpus: str, tmp_path: Path, often: Callable[[Run], Run]
+) -> None:
+    run = often(Run(corpus, tmp_path / "run"))
+    step = run.model.training_step
+
+    def spoilt(batch: Any, batch_idx: int) -> Tensor:
+        if batch_idx == 3:  # a step that spoils weights which are not used any more
+            run.model.register_parameter("spoilt", torch.nn.Parameter(torch.tensor(torch.nan)))
+        if batch_idx == 5:
+            raise Killed
+        return step(batch, batch_idx)
+
+    run.model.training_step = spoilt  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        run.fit(1)
+    assert run.keeper.place == Place(0, 3, 6)
+    assert "spoilt" not in torch.load(run.keeper.last, weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+def test_ctrl_c_has_the_last_whole_step_written(
+    windows: int, corpus: str, tmp_path: Path, often: Callable[[Run], Run]
+) -> None:
+    whole = often(Run(corpus, tmp_path / "whole")).fit(2, accumulate_grad_batches=windows)
+    run = often(Run(corpus, tmp_path / "run"))
+    run.keeper.pace = Pace()  # in a minute
+    step = run.model.training_step
+
+    def interrupted(batch: Any, batch_idx: int) -> Tensor:
+        if (run.model.current_epoch, batch_idx) == (1, 2):
+            signal.raise_signal(signal.SIGINT)
+        return step(batch, batch_idx)
+
+    run.model.training_step = interrupted  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit):  # the trainer's own way
+            run.fit(2, accumulate_grad_batches=windows)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    done = 3 if windows == 1 else 4
+    assert run.keeper.place == Place(1, done, 6)
+    resumed = often(Run(corpus, tmp_path / "run"))
+    resumed.fit(2, resume=True, accumulate_grad_batches=windows)
+    assert [(1, n) for n in range(done, 6)] == resumed.seen
+    assert_same(resumed.weights, whole.weights)
+    assert without_times(resumed.history) == without_times(whole.history)
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(

@@ -27,11 +27,13 @@ from seqlab.bundle import load_bundle
 from seqlab.callbacks import RunKeeper
 from seqlab.errors import BundleError, TrainingError, UsageError
 from seqlab.interrupts import find_checkpoint, interruptible, read_checkpoint, what_is_left
+from seqlab.resuming import Place, place_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--model.hidden_size", "24", "--model.character_size", "20"]
 EPOCHS = 4
 PATIENCE = 300.0  # seconds until a run that says nothing is taken for hung
+WITHIN = r"in epoch \d after \d+ of \d+ batches"
 unix = pytest.mark.skipif(os.name == "nt", reason="signals are others there")
 
 
@@ -149,7 +151,7 @@ def test_ctrl_c_leaves_a_model_and_a_run_that_goes_on(straight: Path, tmp_path: 
     assert all(line.startswith("epoch ") for line in epochs), said
     assert re.fullmatch(
         r"seqlab: stopped by Ctrl-C: the best model so far \(epoch \d\) is in runs/ner/1/bundle, "
-        r"and `seqlab fit ner --ckpt_path last` goes on\.",
+        rf"and `seqlab fit ner --ckpt_path last` goes on (after epoch \d|{WITHIN})\.",
         sentence,
     )
     tagging = Process(tmp_path, "predict", "runs/ner/latest", "Ada Lovelace was born in London.")
@@ -173,9 +175,12 @@ def test_a_run_that_is_stopped_in_its_first_epoch_has_no_model(
     time.sleep(0.3)  # the sentence comes just before the trainer starts
     code, out, said = process.end(number)
     assert (code, out) == (1, "")
-    assert said.splitlines()[1:] == [
-        f"seqlab: stopped by {name}: no epoch was finished, so there is no model yet."
-    ]
+    (sentence,) = said.splitlines()[1:]
+    assert re.fullmatch(
+        rf"seqlab: stopped by {name}: (no epoch was finished, so there is no model yet"
+        rf"|`seqlab fit ner --ckpt_path last` goes on {WITHIN})\.",
+        sentence,
+    )
     assert not (tmp_path / "runs/ner/1/bundle").exists()
 
 
@@ -202,6 +207,100 @@ def test_a_kill_at_any_moment_leaves_a_whole_model_or_none(tmp_path: Path) -> No
         if (folder / "last.ckpt").exists():
             torch.load(folder / "last.ckpt", weights_only=True)
     assert wholes  # else nothing was shown
+
+
+FORKS = """
+import json, os, sys
+import seqlab.resuming, seqlab.training  # and with it torch, which takes the time of a start
+from seqlab.__main__ import main
+
+seqlab.resuming._REST = 0  # else writing after every step would be against the 2 %
+for line in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        for number, name in ((1, "stdout.txt"), (2, "stderr.txt")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os._exit(main(json.loads(line)))
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+class Forks:
+    """Starts ``seqlab`` as often as one likes, each time in a process of its own that is forked."""
+
+    def __init__(self, home: Path) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment |= {"SEQLAB_KERNELS": "plain"}
+        environment.pop("SEQLAB_RUNS", None)
+        self.home = home
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", FORKS],
+            cwd=home,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def start(self, *words: str) -> int:
+        """Start a run and return its number when it has begun to train."""
+        assert self.parent.stdin is not None
+        (self.home / "stderr.txt").write_text("")
+        self.parent.stdin.write(json.dumps(["fit", "ner", *words]) + "\n")
+        self.parent.stdin.flush()
+        pid = int(self.said())
+        self.wait(lambda: "seqlab: Tagger of" in (self.home / "stderr.txt").read_text("utf-8"))
+        return pid
+
+    def said(self) -> str:
+        assert self.parent.stdout is not None
+        return self.parent.stdout.readline()
+
+    def wait(self, ready: Any, pause: float = 0.001) -> None:
+        limit = time.monotonic() + PATIENCE
+        while not ready():
+            assert time.monotonic() < limit, (self.home / "stderr.txt").read_text("utf-8")
+            time.sleep(pause)
+
+    def finish(self, *words: str) -> float:
+        """Run to the end, and return how long training took."""
+        self.start(*words)
+        start = time.monotonic()
+        assert int(self.said()) == 0, (self.home / "stderr.txt").read_text("utf-8")
+        return time.monotonic() - start
+
+
+@unix
+@pytest.mark.slow
+def test_a_run_killed_ten_times_anywhere_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    homes = [tmp_path / "straight", tmp_path / "killed"]
+    for home in homes:
+        home.mkdir()
+    words = [*SMALL, "--trainer.max_epochs", "3", "--checkpoint.every_seconds"]
+    forks = [Forks(home) for home in homes]
+    forks[0].finish(*words, "0")
+    folder, draw = homes[1] / "runs/ner/1", random.Random(20261130)
+    killed = forks[1]
+    writing = folder / ".last.ckpt.part"
+    places, torn = [], 0
+    for number in range(10):
+        pid = killed.start(*(("--ckpt_path", "last") if number else (*words, "1e-6")))
+        killed.wait((folder / "last.ckpt").exists)
+        time.sleep(draw.uniform(0.0, 0.8))
+        if number % 3 == 1:
+            killed.wait(writing.exists, 0.0)
+        os.kill(pid, signal.SIGKILL)
+        assert int(killed.said()) == -signal.SIGKILL, "the run was over before it could be killed"
+        torn += writing.exists()
+        places.append(str(place_of(torch.load(folder / "last.ckpt", weights_only=True))))
+    killed.finish("--ckpt_path", "last")
+    print("killed", *places, f"{torn} of them while a checkpoint was being written", sep="\n")
+    assert torn >= 3
+    assert any("of" in place for place in places)
+    assert_as_if_nothing_had_happened(homes[1], homes[0])
+    for fork in forks:
+        fork.parent.communicate()
 
 
 # A disk that is full.
@@ -241,7 +340,8 @@ def test_a_full_disk_leaves_what_was_there(
     folder = Path("runs/ner/1")
     assert re.fullmatch(
         rf"seqlab: cannot write {folder}: No space left on device; make room there: the best model "
-        r"so far \(epoch \d\) is in .*bundle, and `seqlab fit ner --ckpt_path last` goes on\.",
+        r"so far \(epoch \d\) is in .*bundle, and `seqlab fit ner --ckpt_path last` goes on "
+        r"after epoch 0\.",
         sentence,
     )
     assert load_bundle(folder)
@@ -298,6 +398,18 @@ def test_what_is_left_is_told(
     left = left.format(tmp_path / "bundle")
     assert str(caught.value) == said.format(left, folder=tmp_path)
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [(Place(2), "after epoch 2"), (Place(3, 120, 1393), "in epoch 3 after 120 of 1,393 batches")],
+)
+def test_where_a_run_would_go_on_is_told(place: Place, said: str, tmp_path: Path) -> None:
+    keeper = keeper_of(tmp_path, "last")
+    keeper.place = place
+    with pytest.raises(TrainingError) as caught, what_is_left(keeper, "ner"):
+        raise KeyboardInterrupt
+    assert str(caught.value).endswith(f"--ckpt_path last` goes on {said}.")
 
 
 def test_trouble_with_other_files_is_told_otherwise(tmp_path: Path) -> None:
@@ -363,7 +475,7 @@ def test_a_checkpoint_is_found_by_run_file_or_name(place: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("wanted", ["runs/ner/1", "runs/ner/7", "no.ckpt"])
 def test_a_checkpoint_that_is_not_there_is_named(wanted: str, place: pytest.MonkeyPatch) -> None:
     Path("runs/ner/1").mkdir(parents=True)
-    with pytest.raises(UsageError, match=f"^no checkpoint {wanted}.* once its first epoch is over"):
+    with pytest.raises(UsageError, match=f"^no checkpoint {wanted}.*: the run ended before"):
         find_checkpoint(wanted, "ner")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from seqlab.resuming import place_of
 
 ROOT = Path(__file__).resolve().parent.parent
 STILL = ("--model.dropout", "0", "--model.word_dropout", "0")  # nothing is drawn
@@ -112,6 +115,59 @@ def test_a_run_goes_on_with_other_processes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("chain", [((2, 1), (1, 2)), ((2, 1), (1, 1), (3, 1))])
+def test_a_run_killed_within_an_epoch_goes_on_with_other_processes(
+    chain: tuple[tuple[int, int], ...], tmp_path: Path
+) -> None:
+    home, last = tmp_path / "killed", tmp_path / "killed/ner/1/last.ckpt"
+    words = ["--trainer.max_epochs", "1", "--data.batch_size", "4"]
+    given: list[str] = []
+    for number, (processes, windows) in enumerate(chain):
+        shared = ["--trainer.devices", str(processes)]
+        shared += ["--trainer.accumulate_grad_batches", str(windows)]
+        given = [*words, *shared, "--checkpoint.every_seconds", "0.01"]
+        if number:
+            given += ["--ckpt_path", "last"]
+        if number < len(chain) - 1:
+            kill_when_written(last, home, given)
+            place = place_of(torch.load(last, weights_only=True))
+            assert 0 < place.batches < place.of
+    done = fit(home, "ner", *given)
+    assert f"going on with {last.parent} {place}" in done.stderr
+    _, _, history = state(home, "ner")
+    assert [line["epoch"] for line in history] == [0]
+    fit(tmp_path / "whole", "ner", *words, "--trainer.accumulate_grad_batches", "2")
+    if all(processes * windows == 2 for processes, windows in chain):
+        check_same(home, tmp_path / "whole", "ner")
+    tokens = [
+        torch.load(x / "ner/1/last.ckpt", weights_only=True)["callbacks"]["RunKeeper"]["tokens"]
+        for x in (home, tmp_path / "whole")
+    ]
+    assert tokens[0] == tokens[1]
+
+
+def kill_when_written(last: Path, home: Path, words: list[str]) -> None:
+    """Start a run, and kill all its processes once it has written a checkpoint."""
+    before = last.stat().st_mtime_ns if last.exists() else 0
+
+    def ready() -> bool:
+        return last.exists() and last.stat().st_mtime_ns > before
+
+    log = home.with_suffix(".log")
+    with open(log, "w", encoding="utf-8") as out:
+        run = subprocess.Popen(
+            **command(home, "ner", *words), stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        wait(lambda: ready() or run.poll() is not None, 120, 0.01)
+        assert run.poll() is None, log.read_text("utf-8")
+    finally:
+        for pid in session(run.pid):
+            os.kill(pid, signal.SIGKILL)
+        run.wait(60)
+
+
+@pytest.mark.slow
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
     made = command(tmp_path, "ner", "--trainer.max_epochs", "1", "--trainer.devices", "2")
     made["args"][1:2] = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m"]
@@ -153,7 +209,7 @@ def test_what_ends_one_process_ends_all_with_a_reason(how: str, tmp_path: Path) 
         "terminate": "seqlab: stopped by SIGTERM",
     }[how]
     assert reason in said
-    assert "--ckpt_path last` goes on." in said
+    assert re.search(r"--ckpt_path last` goes on after epoch \d+\.", said)
     assert (tmp_path / "ner/1/bundle/model.safetensors").is_file()
 
 
@@ -176,11 +232,11 @@ def heed() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def wait(ready: Any, seconds: float) -> None:
+def wait(ready: Any, seconds: float, pause: float = 0.2) -> None:
     until = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < until
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 def session(pid: int) -> list[int]:

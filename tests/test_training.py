@@ -485,7 +485,7 @@ def test_a_model_with_a_feature_column_says_how_it_is_fed(
 def test_a_run_goes_on_where_it_ended(inside: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "ner", "--ckpt_path", "last", "--trainer.max_epochs", "4"]) == 0
     err = capsys.readouterr().err.splitlines()
-    assert err[0] == f"seqlab: going on with {Path('runs/ner/1')}"
+    assert err[0] == f"seqlab: going on with {Path('runs/ner/1')} after epoch 2"
     assert [line[:7] for line in err[2:]] == ["epoch 3"]
     lines = (inside.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2, 3]

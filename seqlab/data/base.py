@@ -157,6 +157,19 @@ class Shared(Dataset[Any]):
         return batch
 
 
+class ResumableLoader(DataLoader[Any]):
+    """A loader that can begin in the middle of an epoch; its state is that of its sampler."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Say how far the epoch is; nothing where the trainer has put a sampler of its own."""
+        return self.sampler.state_dict() if isinstance(self.sampler, BucketSampler) else {}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Begin where :meth:`state_dict` was asked."""
+        if state and isinstance(self.sampler, BucketSampler):
+            self.sampler.load_state_dict(state)
+
+
 class SequenceDataModule(lightning.LightningDataModule):
     """Base of the task data modules.
 
@@ -226,10 +239,11 @@ class SequenceDataModule(lightning.LightningDataModule):
             sort_key=dataset.encoded.sort_key,
         )
         if self.trainer is not None:  # a resumed run draws its first batch before it is told
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            sampler.set_epoch(progress.processed)
+            loop: Any = self.trainer.fit_loop
+            sampler.set_epoch(loop.epoch_progress.current.processed)
+            sampler.taken = lambda: loop.epoch_loop.batch_progress.current.processed
         # The sampler yields arrays of sequence numbers and the dataset answers with whole batches.
-        return DataLoader(
+        return (ResumableLoader if train else DataLoader)(
             Shared(dataset) if world_size > 1 and train else dataset,
             batch_size=None,
             sampler=sampler,

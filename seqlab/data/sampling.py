@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -54,6 +54,9 @@ class BucketSampler(Sampler[Ints]):
     (all below zero), which says that it does not count. Otherwise every sequence comes exactly once
     over all processes, and every process has some.
 
+    An epoch may begin in its middle, after batches that were dealt out before a run was stopped, to
+    however many processes: what is left of its list is dealt out to those that there are now.
+
     Args:
         lengths: ``(sequence,)`` tokens of every sequence.
         batch_size: most sequences in a batch.
@@ -65,6 +68,9 @@ class BucketSampler(Sampler[Ints]):
         world_size: number of processes.
         sort_key: ``(sequence,)`` what sequences are sorted by in place of their lengths, such as a
             number made of the lengths of two sides.
+
+    Attributes:
+        taken: says how many batches of the epoch this process is done with; without it, none.
 
     Raises:
         DataError: there are more processes than sequences.
@@ -98,17 +104,50 @@ class BucketSampler(Sampler[Ints]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
-        self._made: tuple[int, list[Ints]] | None = None
+        self.taken: Callable[[], int] | None = None
+        self._before = 0  # batches of the epoch that all processes together had before it begins
+        self._own_before = 0  # as how many of its own this process counts them
+        self._made: tuple[tuple[int, int], list[Ints], int] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order is drawn; the trainer calls it."""
+        if epoch != self.epoch:
+            self._before = self._own_before = 0
         self.epoch = epoch
 
+    def state_dict(self) -> dict[str, int]:
+        """Say how far the epoch is, at the end of a step, when all processes are equally far.
+
+        Returns:
+            ``epoch``; ``batches`` that all processes together are done with, ``of`` how many; and
+            ``own``, as how many of its own each of them counts these.
+        """
+        own = self._own_before if self.taken is None else self.taken()
+        done = self._before + (own - self._own_before) * self.world_size
+        _, total = self._batches()
+        return {"epoch": self.epoch, "batches": min(done, total), "of": total, "own": own}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Begin the current epoch where :meth:`state_dict` was asked, if it was that epoch.
+
+        Where the batches are others by now, as many in proportion are left out.
+        """
+        if state["epoch"] == self.epoch:
+            _, total = self._batches()
+            self._before = state["batches"] * total // max(state["of"], 1)
+            self._own_before = state["own"]
+
     def batches(self) -> list[Ints]:
-        """Return this process's batches of the current epoch."""
-        if self._made is None or (self.shuffle and self._made[0] != self.epoch):
-            self._made = (self.epoch, self._share(self._all()))
-        return self._made[1]
+        """Return this process's batches of the current epoch, or of what is left of it."""
+        return self._batches()[0]
+
+    def _batches(self) -> tuple[list[Ints], int]:
+        """This process's batches, and how many all processes have in the whole epoch."""
+        place = (self.epoch if self.shuffle else 0, self._before)  # from which they are made
+        if self._made is None or self._made[0] != place:
+            batches = self._all()
+            self._made = (place, self._share(batches), len(batches))
+        return self._made[1:]
 
     def _all(self) -> list[Ints]:
         if not self.shuffle:
@@ -125,18 +164,20 @@ class BucketSampler(Sampler[Ints]):
         return [batches[i] for i in random.permutation(len(batches))]
 
     def _share(self, batches: list[Ints]) -> list[Ints]:
-        while 0 < len(batches) < self.world_size:
+        while not self._before and 0 < len(batches) < self.world_size:
             largest = max(range(len(batches)), key=lambda i: len(batches[i]))
             batches[largest : largest + 1] = np.array_split(batches[largest], 2)
+        left = batches[self._before :]  # not split: what is hidden in a batch depends on all of it
         if self.shuffle:
-            batches = batches + [~batches[i] for i in range(-len(batches) % self.world_size)]
-        return batches[self.rank :: self.world_size]
+            lacking = -len(left) % self.world_size
+            left = left + [~batches[i % len(batches)] for i in range(lacking)]
+        return left[self.rank :: self.world_size]
 
     def __iter__(self) -> Iterator[Ints]:
         return iter(self.batches())
 
     def __len__(self) -> int:
-        return len(self.batches())
+        return self._own_before + len(self.batches())
 
 
 def is_first() -> bool:

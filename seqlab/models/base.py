@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import lightning.pytorch as lightning
@@ -196,6 +196,15 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
         if self.averaging and "weight_average" in checkpoint:
             self._average = WeightAverage(self, self.averaging)
             self._average.load_state_dict(checkpoint["weight_average"])
+
+    def epoch_state(self) -> dict[str, Any]:
+        """Return what this process has summed up of an epoch, between two of its steps."""
+        loss = torch.zeros(()) if self._loss_sum is None else self._loss_sum.cpu()
+        return {"loss": loss, "steps": self._loss_steps}
+
+    def load_epoch_state(self, state: Mapping[str, Any]) -> None:
+        """Take up what :meth:`epoch_state` returned."""
+        self._loss_sum, self._loss_steps = state["loss"].to(self.device), state["steps"]
 
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch, stop where it is not a number, and step a plateau."""

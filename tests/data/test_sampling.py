@@ -171,6 +171,77 @@ def test_processes_train_on_equally_many_batches_and_share_none(
 
 
 @UNHURRIED
+@given(
+    count=st.integers(1, 60),
+    chain=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=4),
+)
+def test_no_batch_comes_twice_and_none_is_left_out_over_any_chain_of_processes(
+    count: int, chain: list[tuple[int, int]]
+) -> None:
+    lengths = corpus(count)
+    made = {"batch_size": 3, "tokens_per_batch": 40, "shuffle": True, "seed": 2}
+    whole = BucketSampler(lengths, **made)
+    whole.set_epoch(4)
+    seen: list[tuple[int, ...]] = []
+    state = {"epoch": 4, "batches": 0, "of": len(whole), "own": 0}
+    for number, (world_size, steps) in enumerate(chain):
+        assume(count >= world_size)
+        samplers = [
+            BucketSampler(lengths, **made, rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
+        for sampler in samplers:
+            sampler.set_epoch(4)
+            sampler.load_state_dict(state)
+        shares = [keys(list(sampler)) for sampler in samplers]
+        assert len({len(share) for share in shares}) == 1
+        assert len(samplers[0]) == state["own"] + len(shares[0])
+        ends = number == len(chain) - 1 or steps >= len(shares[0])
+        done = len(shares[0]) if ends else steps
+        turns = zip(*(share[:done] for share in shares), strict=True)
+        seen += [batch for turn in turns for batch in turn if batch[0] >= 0]
+        if ends:
+            break
+        own = state["own"] + done
+        for sampler in samplers:
+            sampler.taken = lambda own=own: own  # type: ignore[misc]
+        state = samplers[0].state_dict()
+        assert all(sampler.state_dict() == state for sampler in samplers)
+        assert (state["batches"], state["of"]) == (len(seen), len(whole))
+        state = {**state, "own": 1}  # as how many they count is up to whoever goes on
+    if len(whole) >= chain[0][0]:
+        assert seen == keys(whole.batches())
+    assert sorted(i for batch in seen for i in batch) == list(range(count))
+    samplers[0].set_epoch(5)  # begins at its beginning
+    assert len(samplers[0]) == -(-len(whole_of(lengths, made, 5)) // world_size) or count < 16
+
+
+def whole_of(lengths: Ints, made: dict[str, Any], epoch: int) -> BucketSampler:
+    sampler = BucketSampler(lengths, **made)
+    sampler.set_epoch(epoch)
+    return sampler
+
+
+def test_a_place_in_another_epoch_says_nothing() -> None:
+    sampler = BucketSampler(corpus(50), 4, 60, shuffle=True)
+    sampler.set_epoch(2)
+    before = keys(sampler.batches())
+    sampler.load_state_dict({"epoch": 1, "batches": 3, "of": len(before), "own": 3})
+    assert keys(sampler.batches()) == before
+    sampler.load_state_dict({"epoch": 2, "batches": 3, "of": len(before), "own": 3})
+    assert keys(sampler.batches()) == before[3:]
+    assert len(sampler) == len(before)
+
+
+def test_of_other_batches_the_same_share_is_done() -> None:
+    sampler = BucketSampler(corpus(50), 4, 60, shuffle=True)
+    before = keys(sampler.batches())
+    sampler.load_state_dict({"epoch": 0, "batches": 30, "of": 3 * len(before), "own": 30})
+    assert keys(sampler.batches()) == before[10:]
+    assert len(sampler) == 30 + len(before) - 10
+
+
+@UNHURRIED
 @given(lengths=LENGTHS, world_size=st.integers(1, 4), **BUDGETS)
 def test_processes_score_every_sequence_once(
     lengths: Ints, world_size: int, batch_size: int, tokens_per_batch: int
