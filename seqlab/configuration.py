@@ -24,6 +24,7 @@ from seqlab.errors import DataError, RecipeError, SeqlabError, TrainingError
 from seqlab.models.base import SequenceModel
 from seqlab.nn.kernels.allocator import keep_memory, keep_products
 from seqlab.recipe_check import check_overrides, explain, read_recipe
+from seqlab.strategies import check_precision
 
 _SHAPES = 256  # of products that are kept: training meets few of its shapes again
 _ADVICE = (
@@ -51,6 +52,11 @@ class SeqlabCLI(LightningCLI):
             parser.link_arguments(f"data.{side}", f"model.init_args.{side}", apply_on="instantiate")
         parser.add_lightning_class_args(EarlyStop, "early_stopping")
         parser.add_argument("--ckpt_path", default=None)
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse what training does not keep its promises with."""
+        asked = self.config.trainer
+        check_precision(asked.precision, asked.accelerator)
 
     @property
     def recipe(self) -> str:

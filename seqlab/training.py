@@ -32,6 +32,7 @@ from seqlab.interrupts import find_checkpoint, interruptible, read_checkpoint, w
 from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn import kernels
 from seqlab.recipe import find_recipe
+from seqlab.strategies import precision_here
 from seqlab.zoo import model_folder
 
 
@@ -266,6 +267,7 @@ def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> 
         size = ["--model.embedding_size", str(trained.config["embedding_size"])]
         overrides = [*size, *overrides]
     alone = ["--trainer.devices", "1", "--trainer.num_nodes", "1", "--trainer.strategy", "auto"]
+    alone += precision_here(config)
     cli = build(config, ["--data.vocabularies_from", str(folder), *alone, *overrides])
     if cli.trainer.world_size > 1:
         raise UsageError(

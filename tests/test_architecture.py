@@ -37,7 +37,7 @@ FLOORS = {
             "translated translation_pipeline wishes",
             "bulk catalogue compare configuration explain interrupts lint package predict "
             "predict_cascade predict_options predict_translations printing progress reading "
-            "recipe_check routing search_arguments serve training zoo zoo_build",
+            "recipe_check routing search_arguments serve strategies training zoo zoo_build",
             "__main__",
         ]
     )

@@ -62,6 +62,7 @@ def make_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     apart: Iterable[nn.Parameter] = (),
     apart_rate: float | None = None,
+    fused: bool = True,
 ) -> Optimizer:
     """Build the optimizer of a module's trainable parameters.
 
@@ -76,6 +77,9 @@ def make_optimizer(
         betas: decay of Adam's two moments.
         apart: parameters with a step size of their own.
         apart_rate: their step size at the start; None for that of the others.
+        fused: take the steps of the Adams in one kernel, which is faster. Such a step takes the
+            scale of gradients out by itself, after they were clipped: not for where they are
+            scaled.
 
     Returns:
         one optimizer over everything.
@@ -102,9 +106,9 @@ def make_optimizer(
     if name == "sgd":
         main = SGD(groups, lr=learning_rate, momentum=momentum)
     elif name == "adam":
-        main = Adam(groups, lr=learning_rate, betas=betas, fused=True)
+        main = Adam(groups, lr=learning_rate, betas=betas, fused=fused)
     else:
-        main = AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+        main = AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
     if not sparse:
         return main
     rows = SGD(sparse, lr=learning_rate) if name == "sgd" else SparseAdam(sparse, lr=learning_rate)

@@ -592,3 +592,21 @@ def test_the_fast_precision_trains_and_scores_with_bfloat16_factors() -> None:
         assert model.scores("val")["val/accuracy"] >= 0.0
     assert losses["fast"] != losses["exact"]
     assert losses["fast"] == pytest.approx(losses["exact"], rel=0.02)
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_under_autocast_the_loss_is_float32_and_tags_are_legal(changes: dict[str, Any]) -> None:
+    changes = {**changes, "dropout": 0.0, "word_dropout": 0.0, "locked_dropout": 0.0}
+    model = model_of(spans(60), **{**changes, "character_dropout": 0.0}).train()
+    batch = spans(60).batches(60)[0]
+    exact = model.loss(batch).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(batch)
+        found = tags_by(model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.detach(), exact, rtol=0.02, atol=0.02)
+    gradients = [p.grad.to_dense() for p in model.parameters() if p.grad is not None]
+    assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
+    grammar = Grammar.of(model.target_vocab.tokens, model.target_vocab.scheme)
+    assert all(grammar.allows(model.target_vocab.encode(tags)) for tags in found)

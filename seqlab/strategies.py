@@ -1,0 +1,72 @@
+"""What training cannot keep its promises with, refused before it starts.
+
+Precision, sharding and the like are Lightning's own; what is allowed of them is decided here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from seqlab.errors import RecipeError, TrainingError
+
+_EXACT = ("None", "32", "32-true", "64", "64-true")
+_MIXED = ("bf16", "bf16-mixed", "16", "16-mixed")
+_FLOAT16 = ("16", "16-mixed")
+
+
+def check_precision(precision: str | int | None, accelerator: str) -> None:
+    """Refuse precisions that round the weights themselves, and float16 where nothing computes it.
+
+    Args:
+        precision: ``trainer.precision``.
+        accelerator: ``trainer.accelerator``.
+
+    Raises:
+        RecipeError: steps would be lost in the rounding.
+        TrainingError: float16 is asked for on a CPU.
+    """
+    name = str(precision)
+    if name not in (*_EXACT, *_MIXED):
+        raise RecipeError(
+            f"trainer.precision {name} rounds the weights themselves, and steps are lost in that: "
+            "use bf16-mixed, which rounds the factors of products only, or 16-mixed on a GPU."
+        )
+    if name in _FLOAT16 and not has_accelerator(accelerator):
+        raise TrainingError(
+            f"trainer.precision {name} needs a GPU, as a CPU does not compute in float16: use "
+            "--trainer.precision bf16-mixed, or leave it out."
+        )
+
+
+def precision_here(recipe: Path) -> list[str]:
+    """Have what was trained in float16 scored in float32, where no GPU is.
+
+    Args:
+        recipe: that it was trained by.
+
+    Returns:
+        overrides of it.
+    """
+    try:
+        given = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError):
+        return []  # the parser refuses it too, and says where
+    trainer = given.get("trainer") if isinstance(given, dict) else None
+    precision = trainer.get("precision") if isinstance(trainer, dict) else None
+    if str(precision) not in _FLOAT16 or has_accelerator("auto"):
+        return []
+    return ["--trainer.precision", "32-true"]
+
+
+def has_accelerator(accelerator: str) -> bool:
+    """Whether training would run on something else than the CPU.
+
+    Args:
+        accelerator: ``trainer.accelerator``.
+    """
+    if accelerator == "auto":
+        return torch.cuda.is_available() or torch.backends.mps.is_available()
+    return accelerator != "cpu"
