@@ -156,6 +156,14 @@ def test_every_trainable_parameter_has_a_gradient(
         assert parameter.grad.to_dense().isfinite().all(), name
 
 
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_the_smallest_batch_leaves_no_parameter_without_a_gradient(changes: dict[str, Any]) -> None:
+    model = model_of(**changes).train()
+    (batch,) = batches([(["unheard-of"], ["cat"])], one())
+    model.loss(batch).backward()  # type: ignore[no-untyped-call]
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
 @pytest.mark.parametrize("target", [one(), several()], ids=["one", "several"])
 def test_under_autocast_the_loss_is_float32(target: Vocabulary) -> None:
     model = model_of(target, dropout=0.0).train()

@@ -6,7 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -22,6 +22,7 @@ from seqlab.models.tagger import Tagger
 from seqlab.networks.base import Network
 from seqlab.networks.tagger import TaggerNetwork
 from seqlab.networks.tokens import TokenNetwork
+from seqlab.nn.cells import CellName
 from seqlab.nn.crf import CRF
 from seqlab.nn.encoders import BiLSTM
 from seqlab.nn.optimizers import make_optimizer
@@ -610,3 +611,25 @@ def test_under_autocast_the_loss_is_float32_and_tags_are_legal(changes: dict[str
     assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
     grammar = Grammar.of(model.target_vocab.tokens, model.target_vocab.scheme)
     assert all(grammar.allows(model.target_vocab.encode(tags)) for tags in found)
+
+
+CELLS: list[dict[str, Any]] = [
+    *({"cell": cell, "learned_state": True} for cell in get_args(CellName) if cell != "sru"),
+    {"cell": "sru"},
+    {"cell": "lstm", "proj_size": 4, "num_layers": 2},
+    {"num_layers": 2, "connection": "highway"},
+    {"bidirectional": False},
+    {"recurrent_dropout": 0.5, "zoneout": 0.0},
+    {"zoneout": 0.5},
+]
+
+
+@pytest.mark.parametrize("changes", [*VARIANTS, *CELLS], ids=str)
+def test_the_smallest_batch_leaves_no_parameter_without_a_gradient(changes: dict[str, Any]) -> None:
+    """Several processes would wait for it (`find_unused_parameters`)."""
+    corpus = spans(60)
+    model = model_of(corpus, **changes).train()
+    corpus.sentences[:] = [(["unheard-of"], ["O"], ["NN"])]
+    (batch,) = corpus.batches(1)
+    model.loss(batch).backward()  # type: ignore[no-untyped-call]
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []

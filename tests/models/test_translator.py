@@ -119,6 +119,16 @@ def test_every_parameter_learns(way: str) -> None:
         assert parameter.grad.any(), name
 
 
+@pytest.mark.parametrize("options", [{}, {"scheduled_sampling": 0.9}], ids=str)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_smallest_batch_leaves_no_parameter_without_a_gradient(
+    way: str, options: dict[str, Any]
+) -> None:
+    model = made(**WAYS[way], **options).train()
+    model.loss(batch_of([("a", "")])).backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_under_autocast_the_loss_is_float32(way: str) -> None:
     model = made(**WAYS[way])

@@ -93,6 +93,22 @@ def test_models_train_save_and_predict(
     assert [str(x) for x in one(texts)] == [str(one(text)) for text in texts]
 
 
+@pytest.mark.parametrize("layers", ["last", "mix"])
+@pytest.mark.parametrize(
+    "asked_for", [{}, {"tune": "full"}, {"tune": "full", "frozen_layers": 1}, {"tune": "lora"}]
+)
+def test_no_parameter_is_left_without_a_gradient(
+    asked_for: dict[str, Any], layers: str, data: seqlab.TaggingData
+) -> None:
+    """Several processes would wait for it (`find_unused_parameters`)."""
+    if asked_for.get("tune") == "lora":
+        pytest.importorskip("peft")
+    model = tagger(data, asked(**asked_for, layers=layers), num_layers=0).train()
+    batch = next(iter(data.train_dataloader()))
+    model.loss(batch).backward()  # type: ignore[no-untyped-call]
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
 def test_a_sentence_alone_is_read_as_among_others(data: seqlab.TaggingData) -> None:
     model = tagger(data, asked(), num_layers=0).eval()
     table = FormTable(data.source_vocab)
