@@ -22,6 +22,7 @@ from seqlab.networks.base import Network
 from seqlab.nn.averaging import WeightAverage
 from seqlab.nn.optimizers import clip_gradients_, make_optimizer, schedule_factor
 from seqlab.nn.precision import using
+from seqlab.nn.sparse_rows import mean_over_processes, sparse_rows
 from seqlab.subwords import SubwordVocabulary
 from seqlab.vocabulary import Vocabulary
 
@@ -159,6 +160,10 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
         counted = torch.as_tensor(self._counted, dtype=torch.float64, device=self.device)
         self._counted = 0
         total = trainer.strategy.reduce(counted, reduce_op="sum")
+        if trainer.world_size > 1:
+            for parameter in sparse_rows(self).values():
+                if parameter.grad is not None:
+                    parameter.grad = mean_over_processes(parameter.grad)
         # The trainer has divided by the first, and the processes have averaged over the second.
         factor = self._unit * trainer.accumulate_grad_batches * trainer.world_size / total
         for group in optimizer.param_groups:
@@ -166,9 +171,16 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor.to(parameter.grad.dtype))
 
+    def setup(self, stage: str) -> None:
+        """Keep sparse gradients from those that are brought together as dense ones."""
+        self._ddp_params_and_buffers_to_ignore = list(sparse_rows(self))
+
     def on_fit_start(self) -> None:
         """Begin the average of the weights, or go on with that of a checkpoint."""
         self._unit = 0.0
+        if self.trainer.world_size > 1:
+            for parameter in sparse_rows(self).values():  # as is done for all others
+                torch.distributed.broadcast(parameter.detach(), 0)
         self._averaged_steps = self.global_step
         if self.averaging and self._average is None:
             self._average = WeightAverage(self, self.averaging)
