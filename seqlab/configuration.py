@@ -24,7 +24,7 @@ from seqlab.errors import DataError, RecipeError, SeqlabError, TrainingError
 from seqlab.models.base import SequenceModel
 from seqlab.nn.kernels.allocator import keep_memory, keep_products
 from seqlab.recipe_check import check_overrides, explain, read_recipe
-from seqlab.strategies import check_precision
+from seqlab.strategies import check_precision, check_strategy
 
 _SHAPES = 256  # of products that are kept: training meets few of its shapes again
 _ADVICE = (
@@ -57,6 +57,7 @@ class SeqlabCLI(LightningCLI):
         """Refuse what training does not keep its promises with."""
         asked = self.config.trainer
         check_precision(asked.precision, asked.accelerator)
+        check_strategy(asked.strategy)
 
     @property
     def recipe(self) -> str:

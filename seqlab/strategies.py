@@ -5,7 +5,9 @@ Precision, sharding and the like are Lightning's own; what is allowed of them is
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -15,6 +17,8 @@ from seqlab.errors import RecipeError, TrainingError
 _EXACT = ("None", "32", "32-true", "64", "64-true")
 _MIXED = ("bf16", "bf16-mixed", "16", "16-mixed")
 _FLOAT16 = ("16", "16-mixed")
+_WHOLE = re.compile(r"auto|single_device|ddp(_find_unused_parameters_(true|false))?")
+_WHOLE_CLASSES = ("DDPStrategy", "SingleDeviceStrategy")
 
 
 def check_precision(precision: str | int | None, accelerator: str) -> None:
@@ -38,6 +42,25 @@ def check_precision(precision: str | int | None, accelerator: str) -> None:
         raise TrainingError(
             f"trainer.precision {name} needs a GPU, as a CPU does not compute in float16: use "
             "--trainer.precision bf16-mixed, or leave it out."
+        )
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuse strategies under which no process has the whole model, or all of what was trained.
+
+    Args:
+        strategy: ``trainer.strategy``: a name, or a class with its arguments.
+
+    Raises:
+        RecipeError: it is another than DDP or that of one process.
+    """
+    path = strategy if isinstance(strategy, str) else getattr(strategy, "class_path", None)
+    name = (path or type(strategy).__name__).split(".")[-1]
+    if not (_WHOLE.fullmatch(name) or name in _WHOLE_CLASSES):
+        raise RecipeError(
+            f"trainer.strategy {name}: a bundle, the average of the weights and the clipping of "
+            "gradients need the whole model in every process: use ddp, with model.embedder.tune "
+            "lora or checkpointing where a large encoder does not fit, or leave it out."
         )
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from jsonargparse import Namespace
+from lightning.pytorch.strategies import DDPStrategy
 
 from seqlab.errors import RecipeError, TrainingError
-from seqlab.strategies import check_precision, has_accelerator, precision_here
+from seqlab.strategies import (
+    check_precision,
+    check_strategy,
+    has_accelerator,
+    precision_here,
+)
 
 
 @pytest.fixture
@@ -36,6 +44,26 @@ def test_float16_is_for_gpus(precision: str | int) -> None:
 def test_weights_are_not_rounded(precision: str) -> None:
     with pytest.raises(RecipeError, match=f"trainer.precision {precision} rounds the weights"):
         check_precision(precision, "gpu")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["auto", "ddp", "ddp_find_unused_parameters_false", DDPStrategy()]
+    + [Namespace(class_path="lightning.pytorch.strategies.DDPStrategy", init_args={})],
+    ids=str,
+)
+def test_every_process_may_have_the_whole_model(strategy: Any) -> None:
+    check_strategy(strategy)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["fsdp", "ddp_spawn", "deepspeed_stage_2", Namespace(class_path="lightning.x.FSDPStrategy")],
+    ids=str,
+)
+def test_what_shards_a_model_is_refused(strategy: Any) -> None:
+    with pytest.raises(RecipeError, match=r"trainer\.strategy \w+: a bundle, .*: use ddp"):
+        check_strategy(strategy)
 
 
 @pytest.mark.usefixtures("no_gpu")
