@@ -60,6 +60,10 @@ class RunKeeper(Checkpoint):
         self.processes = 1
         self.tokens = 0
         self.seconds = 0.0
+        self.real = 0  # places of training batches that hold tokens, on all sides
+        self.places = 0
+        self._epoch_real: int | Tensor = 0
+        self._epoch_places = 0
         self._epoch_tokens: int | Tensor = 0  # on the device while an epoch runs
         self._epoch_seconds = 0.0
         self._started = 0.0
@@ -81,6 +85,7 @@ class RunKeeper(Checkpoint):
             "best_epoch": self.best_epoch,
             "tokens": self.tokens,
             "seconds": self.seconds,
+            "padding": [self.real, self.places],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -89,6 +94,7 @@ class RunKeeper(Checkpoint):
         self.best_epoch = state_dict["best_epoch"]
         self.tokens = state_dict["tokens"]
         self.seconds = state_dict["seconds"]
+        self.real, self.places = state_dict.get("padding", [0, 0])
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Learn from the first process where the run is kept."""
@@ -111,7 +117,7 @@ class RunKeeper(Checkpoint):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Start the clock."""
-        self._epoch_tokens = 0
+        self._epoch_tokens, self._epoch_real, self._epoch_places = 0, 0, 0
         self._epoch_seconds = 0.0
         self._started = time.perf_counter()
 
@@ -134,6 +140,9 @@ class RunKeeper(Checkpoint):
         """Count tokens, without waiting for a GPU."""
         if not getattr(batch, "repeated", False):
             self._epoch_tokens = batch.lengths.sum() + self._epoch_tokens
+            if hasattr(batch, "places"):
+                self._epoch_real = batch.real + self._epoch_real
+                self._epoch_places += batch.places
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Stop the clock: validation is no training."""
@@ -148,11 +157,13 @@ class RunKeeper(Checkpoint):
     ) -> None:
         """Write history, bundle and checkpoint."""
         assert isinstance(pl_module, SequenceModel)
-        tokens = torch.as_tensor(self._epoch_tokens, device=pl_module.device)
-        tokens = trainer.strategy.reduce(tokens, reduce_op="sum")
-        self._epoch_tokens = int(tokens)  # a GPU is done with the epoch after this
+        counts = (self._epoch_tokens, self._epoch_real, self._epoch_places)
+        sums = torch.stack([torch.as_tensor(count, device=pl_module.device) for count in counts])
+        sums = trainer.strategy.reduce(sums, reduce_op="sum")
+        tokens, real, places = (int(x) for x in sums)  # a GPU is done with the epoch after this
+        self._epoch_tokens, self.real, self.places = tokens, self.real + real, self.places + places
         self._epoch_seconds += time.perf_counter() - self._started
-        self.tokens += self._epoch_tokens
+        self.tokens += tokens
         self.seconds += self._epoch_seconds
         scores = {k: float(v) for k, v in trainer.callback_metrics.items()}
         if pl_module.scored_epoch != trainer.current_epoch:  # those are of an earlier epoch
@@ -195,9 +206,10 @@ class RunKeeper(Checkpoint):
         shown = [f"loss {scores['train/loss']:.3f}"] if "train/loss" in scores else []
         if monitor in scores:
             shown.append(f"{monitor} {scores[monitor]:.4f}{' (best)' if better else ''}")
-        print(
-            f"epoch {epoch}: {', '.join(shown)}, {speed:,.0f} tokens/s", file=sys.stderr, flush=True
-        )
+        shown.append(f"{speed:,.0f} tokens/s")
+        if self.processes > 1:
+            shown[-1] += f" ({speed / self.processes:,.0f} in each process)"
+        print(f"epoch {epoch}: {', '.join(shown)}", file=sys.stderr, flush=True)
 
     def keep(self, model: SequenceModel, metrics: Mapping[str, Any]) -> None:
         """Write the bundle anew, after something was found out about the best model.

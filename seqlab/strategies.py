@@ -9,9 +9,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as lightning
 import torch
 import yaml
 
+from seqlab.data.base import SequenceDataModule
 from seqlab.errors import RecipeError, TrainingError
 
 _EXACT = ("None", "32", "32-true", "64", "64-true")
@@ -62,6 +64,29 @@ def check_strategy(strategy: Any) -> None:
             "gradients need the whole model in every process: use ddp, with model.embedder.tune "
             "lora or checkpointing where a large encoder does not fit, or leave it out."
         )
+
+
+def shared_out(trainer: lightning.Trainer, data: SequenceDataModule) -> str | None:
+    """Say what a step is made of, where that is more than one batch.
+
+    Args:
+        trainer: knows how many processes there are.
+        data: knows how large a batch may be.
+    """
+    processes = trainer.world_size
+    batches = processes * trainer.accumulate_grad_batches
+    if batches == 1:
+        return None
+    who = f"{processes} processes" if processes > 1 else "1 process"
+    sequences, tokens = data.batch_size, data.tokens_per_batch
+    if tokens == "auto":
+        each, together = "as many tokens as fit", ""
+    else:
+        each, together = f"{tokens:,} tokens", f" and {batches * tokens:,} tokens"
+    return (
+        f"{who}; a step has {batches} batches of up to {each} and {sequences:,} sequences each, "
+        f"{batches * sequences:,} sequences{together} in all."
+    )
 
 
 def precision_here(recipe: Path) -> list[str]:

@@ -16,6 +16,7 @@ import yaml
 
 from seqlab import report, runs
 from seqlab.abstention import curve_of, points, wished, wished_lines
+from seqlab.budget import find_budget
 from seqlab.bundle import check_classes, load_bundle, write_json
 from seqlab.calibration import (
     calibration_of,
@@ -32,7 +33,7 @@ from seqlab.interrupts import find_checkpoint, interruptible, read_checkpoint, w
 from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn import kernels
 from seqlab.recipe import find_recipe
-from seqlab.strategies import precision_here
+from seqlab.strategies import precision_here, shared_out
 from seqlab.zoo import model_folder
 
 
@@ -66,6 +67,7 @@ def fit(argv: Sequence[str]) -> int:
     keeper.card = lambda metrics: report.card(metrics, keeper.recipe)
     with what_is_left(keeper, shlex.quote(recipe)):
         _begin(cli, keeper)
+        find_budget(cli, keeper)
         with quiet(), interruptible(cli.trainer):
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         keeper.epochs = cli.trainer.current_epoch
@@ -85,12 +87,8 @@ def _begin(cli: SeqlabCLI, keeper: RunKeeper) -> None:
     (keeper.folder / "recipe.yaml").write_text(keeper.recipe, encoding="utf-8")
     size = sum(p.numel() for p in cli.model.parameters())
     _say(f"{type(cli.model).__name__} of {size:,} parameters; the run is kept in {keeper.folder}")
-    processes = cli.trainer.world_size
-    batches = processes * cli.trainer.accumulate_grad_batches
-    if batches > 1:
-        who = f"{processes} processes" if processes > 1 else "1 process"
-        most = cli.datamodule.tokens_per_batch
-        _say(f"{who}; a step has {batches} batches of up to {most:,} tokens each.")
+    if shared := shared_out(cli.trainer, cli.datamodule):
+        _say(shared)
 
 
 def _calibrate(cli: SeqlabCLI, keeper: RunKeeper) -> None:
@@ -144,6 +142,9 @@ def _final_metrics(cli: SeqlabCLI, keeper: RunKeeper) -> dict[str, Any]:
     metrics["parameters"] = sum(p.numel() for p in model.parameters())
     metrics["train/seconds"] = round(keeper.seconds, 3)
     metrics["train/tokens_per_second"] = round(keeper.tokens / max(keeper.seconds, 1e-9), 1)
+    if keeper.places:
+        metrics["train/padding"] = round(1.0 - keeper.real / keeper.places, 4)
+        _say(f"{metrics['train/padding']:.1%} of the places in training batches were padding.")
     metrics["peak_memory_mb"] = report.peak_memory_mb()
     return metrics
 

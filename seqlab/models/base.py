@@ -172,7 +172,9 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
                     parameter.grad.mul_(factor.to(parameter.grad.dtype))
 
     def setup(self, stage: str) -> None:
-        """Keep sparse gradients from those that are brought together as dense ones."""
+        """Compile parts, and keep sparse gradients from being brought together as dense ones."""
+        if stage == "fit":
+            self.compile_parts()
         self._ddp_params_and_buffers_to_ignore = list(sparse_rows(self))
 
     def on_fit_start(self) -> None:
