@@ -69,6 +69,16 @@ class Batch:
         time = torch.arange(self.source.shape[1], device=self.source.device)
         return time < self.lengths.unsqueeze(1)
 
+    @property
+    def real(self) -> Tensor:
+        """How many tokens there are, a scalar; the rest of the :attr:`places` is padding."""
+        return self.lengths.sum()
+
+    @property
+    def places(self) -> int:
+        """Room for how many tokens there is."""
+        return self.source.numel()
+
     def __len__(self) -> int:
         return self.source.shape[0]
 

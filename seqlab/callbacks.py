@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -15,9 +16,10 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from torch import Tensor
 
+from seqlab import requeue
 from seqlab.batch import Batch
 from seqlab.bundle import find_bundle, save_bundle
-from seqlab.errors import BundleError
+from seqlab.errors import BundleError, TrainingError
 from seqlab.models.base import SequenceModel
 from seqlab.resuming import (
     WITHIN,
@@ -78,6 +80,10 @@ class RunKeeper(Checkpoint):
         self.processes = 1
         self.tokens = 0
         self.seconds = 0.0
+        self.real = 0  # places of training batches that hold tokens, on all sides
+        self.places = 0
+        self._epoch_real: int | Tensor = 0
+        self._epoch_places = 0
         self._epoch_tokens: int | Tensor = 0  # on the device while an epoch runs
         self._epoch_seconds = 0.0
         self._started = 0.0
@@ -105,6 +111,7 @@ class RunKeeper(Checkpoint):
             "best_epoch": self.best_epoch,
             "tokens": self.tokens,
             "seconds": self.seconds,
+            "padding": [self.real, self.places],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -113,6 +120,7 @@ class RunKeeper(Checkpoint):
         self.best_epoch = state_dict["best_epoch"]
         self.tokens = state_dict["tokens"]
         self.seconds = state_dict["seconds"]
+        self.real, self.places = state_dict.get("padding", [0, 0])
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
@@ -123,6 +131,8 @@ class RunKeeper(Checkpoint):
         own = {
             **pl_module.epoch_state(),
             "tokens": int(self._epoch_tokens),
+            "real": int(self._epoch_real),
+            "places": self._epoch_places,
             "random": random_state(pl_module.device),
         }
         within = record(checkpoint, trainer, own)
@@ -169,6 +179,7 @@ class RunKeeper(Checkpoint):
         own = share_of(within["processes"], trainer.global_rank, trainer.world_size)
         model.load_epoch_state(own)
         self._epoch_tokens, self._epoch_seconds = own["tokens"], within["seconds"]
+        self._epoch_real, self._epoch_places = own["real"], own["places"]
         if "scores" in within:
             model.scored_epoch = within["epoch"]
             model.last_scores = json.loads(within["last_scores"])
@@ -177,7 +188,7 @@ class RunKeeper(Checkpoint):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Start the clock."""
-        self._epoch_tokens = 0
+        self._epoch_tokens, self._epoch_real, self._epoch_places = 0, 0, 0
         self._epoch_seconds = 0.0
         self._started = time.perf_counter()
 
@@ -195,12 +206,36 @@ class RunKeeper(Checkpoint):
             seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
             torch.manual_seed(1_000_003 * seed + 1009 * trainer.current_epoch + trainer.global_rank)
         elif batch_idx % trainer.accumulate_grad_batches == 0:
-            agree = trainer.strategy.broadcast if trainer.world_size > 1 else None
-            if self.pace.due(agree) or (self._stop.wanted is not None and self.pace.every_seconds):
-                self._write_within(trainer)
-            if self._stop.wanted is not None:
-                self._stop.release()
+            self._between_steps(trainer)
         self._stop.hold()
+
+    def _between_steps(self, trainer: lightning.Trainer) -> None:
+        agree = trainer.strategy.broadcast if trainer.world_size > 1 else None
+        patience = math.inf if requeue.job() is None else requeue.INTERVAL
+        if self.pace.due(agree, self._stop.asks_for_checkpoint, patience):
+            self._write_within(trainer)
+            self._queue_again(trainer)
+        if self._stop.wanted is not None:
+            self._stop.release()
+
+    def _queue_again(self, trainer: lightning.Trainer) -> None:
+        """Have SLURM queue the job again, if it has told the first process that its turn is over.
+
+        Raises:
+            TrainingError: it is queued again; training goes on where SLURM does not do that.
+        """
+        if requeue.job() is None:
+            return
+        name = ""
+        if trainer.is_global_zero and self._stop.turn_is_over:
+            try:
+                name = requeue.queue_again()
+            except TrainingError as error:
+                self._stop.turn_is_over = False
+                print(f"seqlab: {error}", file=sys.stderr, flush=True)
+        name = trainer.strategy.broadcast(name)
+        if name:
+            raise TrainingError(f"the turn of SLURM job {name} is over, and it is queued again.")
 
     def _draw_on(
         self, trainer: lightning.Trainer, model: SequenceModel, within: Mapping[str, Any]
@@ -222,6 +257,9 @@ class RunKeeper(Checkpoint):
         """Count tokens, without waiting for a GPU."""
         if not getattr(batch, "repeated", False):
             self._epoch_tokens = batch.lengths.sum() + self._epoch_tokens
+            if hasattr(batch, "places"):
+                self._epoch_real = batch.real + self._epoch_real
+                self._epoch_places += batch.places
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Stop the clock: validation is no training."""
@@ -238,11 +276,13 @@ class RunKeeper(Checkpoint):
         """Write history, bundle and checkpoint."""
         assert isinstance(pl_module, SequenceModel)
         self._stop.hold()
-        tokens = torch.as_tensor(self._epoch_tokens, device=pl_module.device)
-        tokens = trainer.strategy.reduce(tokens, reduce_op="sum")
-        self._epoch_tokens = int(tokens)  # a GPU is done with the epoch after this
+        counts = (self._epoch_tokens, self._epoch_real, self._epoch_places)
+        sums = torch.stack([torch.as_tensor(count, device=pl_module.device) for count in counts])
+        sums = trainer.strategy.reduce(sums, reduce_op="sum")
+        tokens, real, places = (int(x) for x in sums)  # a GPU is done with the epoch after this
+        self._epoch_tokens, self.real, self.places = tokens, self.real + real, self.places + places
         self._epoch_seconds += time.perf_counter() - self._started
-        self.tokens += self._epoch_tokens
+        self.tokens += tokens
         self.seconds += self._epoch_seconds
         scores = {k: float(v) for k, v in trainer.callback_metrics.items()}
         if pl_module.scored_epoch != trainer.current_epoch:  # those are of an earlier epoch
@@ -260,6 +300,7 @@ class RunKeeper(Checkpoint):
         if trainer.is_global_zero:  # only now, as what was said is kept whatever comes
             self._say(trainer.current_epoch, scores, pl_module.monitor, better)
         self.pace.wrote()
+        self._queue_again(trainer)
         self._stop.release()
 
     def _write_bundle(self, model: SequenceModel) -> None:
@@ -304,9 +345,10 @@ class RunKeeper(Checkpoint):
         shown = [f"loss {scores['train/loss']:.3f}"] if "train/loss" in scores else []
         if monitor in scores:
             shown.append(f"{monitor} {scores[monitor]:.4f}{' (best)' if better else ''}")
-        print(
-            f"epoch {epoch}: {', '.join(shown)}, {speed:,.0f} tokens/s", file=sys.stderr, flush=True
-        )
+        shown.append(f"{speed:,.0f} tokens/s")
+        if self.processes > 1:
+            shown[-1] += f" ({speed / self.processes:,.0f} in each process)"
+        print(f"epoch {epoch}: {', '.join(shown)}", file=sys.stderr, flush=True)
 
     def keep(self, model: SequenceModel, metrics: Mapping[str, Any]) -> None:
         """Write the bundle anew, after something was found out about the best model.

@@ -15,6 +15,7 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -26,6 +27,7 @@ from seqlab.nn import kernels
 from seqlab.nn.kernels.allocator import keep_memory, keep_products
 from seqlab.recipe_check import check_overrides, explain, read_recipe
 from seqlab.resuming import Pace
+from seqlab.strategies import check_precision, check_strategy
 
 _SHAPES = 256  # of products that are kept: training meets few of its shapes again
 _ADVICE = (
@@ -55,6 +57,12 @@ class SeqlabCLI(LightningCLI):
         parser.add_lightning_class_args(EarlyStop, "early_stopping")
         parser.add_class_arguments(Pace, "checkpoint")
         parser.add_argument("--ckpt_path", default=None)
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse what training does not keep its promises with."""
+        asked = self.config.trainer
+        check_precision(asked.precision, asked.accelerator)
+        check_strategy(asked.strategy)
 
     @property
     def pace(self) -> Pace:
@@ -127,6 +135,10 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
                 f"({str(error).splitlines()[0]}): use --trainer.accelerator cpu, or auto."
             ) from error
         raise RecipeError(f"trainer: {' '.join(str(error).split())}") from error
+    # Its own way of queueing a job again writes a checkpoint wherever the signal finds a step.
+    environment = cli.trainer._accelerator_connector.cluster_environment
+    if isinstance(environment, SLURMEnvironment):
+        environment.auto_requeue = False
     return cli
 
 

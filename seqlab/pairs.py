@@ -48,5 +48,16 @@ class PairBatch:
         time = torch.arange(self.target.shape[1], device=self.target.device)
         return time < self.target_lengths.unsqueeze(1)
 
+    @property
+    def real(self) -> Tensor:
+        """How many tokens both sides have, a scalar; the rest of the :attr:`places` is padding."""
+        total = self.source_lengths.sum()
+        return total if self.target_lengths is None else total + self.target_lengths.sum()
+
+    @property
+    def places(self) -> int:
+        """Room for how many tokens there is, on both sides."""
+        return self.source.numel() + (0 if self.target is None else self.target.numel())
+
     def __len__(self) -> int:
         return self.source.shape[0]

@@ -1,21 +1,24 @@
 """Jobs that SLURM ends and queues again: which run is theirs, and how they ask for another turn.
 
-SLURM sends a signal some time before it ends a job (``--signal=SIGUSR1@120``). The run then writes a
-checkpoint at the end of a step, and the job is queued again; so is one that SLURM itself takes the
-machines from (``--requeue``). When its turn has come, the job's command runs anew, and goes on with the
-run that it had begun.
+SLURM sends a signal some time before it ends a job (``--signal=SIGUSR1@120``). The run then writes
+a checkpoint at the end of a step, and the job is queued again; so is one that SLURM itself takes
+the machines from (``--requeue``). When its turn has come, the job's command runs anew, and goes on
+with the run that it had begun.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from seqlab import runs
-from seqlab.errors import TrainingError, UsageError
+from seqlab.errors import TrainingError
 
-NOTE = "slurm_job"  # in a run folder: the job that has begun the run
+NOTE = "slurm_job.json"  # in a run folder: the job and the command that have begun the run
+INTERVAL = 5.0  # seconds after which several processes look again whether the first was told
 _PATIENCE = 60  # seconds for SLURM's answer
 
 
@@ -27,34 +30,38 @@ def job() -> str | None:
     return os.environ.get("SLURM_JOB_ID")
 
 
-def note(folder: Path) -> None:
-    """Keep in a run folder which job has begun the run."""
+def note(folder: Path, arguments: Sequence[str]) -> None:
+    """Keep in a run folder which job has begun the run, and by which command.
+
+    Args:
+        folder: of a new run.
+        arguments: of the command.
+    """
     name = job()
     if name is not None:
-        (folder / NOTE).write_text(name, encoding="utf-8")
+        (folder / NOTE).write_text(json.dumps([name, *arguments]), encoding="utf-8")
 
 
-def unfinished(recipe: str, checkpoint: str) -> Path | None:
-    """Find the run that this job has begun before it was queued again.
+def begun(recipe: str, arguments: Sequence[str], checkpoint: str) -> Path | None:
+    """Find the run that a command of this job has begun before the job was queued again.
 
     Args:
         recipe: name of the recipe.
+        arguments: of the command.
         checkpoint: name of the file from which a run goes on.
 
     Returns:
         The run folder; None where the job runs for the first time, or its run has no checkpoint
         yet.
     """
-    name = job()
-    if name is None or not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+    name, home = job(), runs.home(recipe)
+    if name is None or not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or not home.is_dir():
         return None
-    try:
-        folder = runs.latest_run(recipe)
-    except UsageError:
-        return None
-    others = [path for path in folder.resolve().parent.iterdir() if path.name.isdecimal()]
-    for path in sorted(others, key=lambda path: int(path.name), reverse=True):
-        mine = (path / NOTE).is_file() and (path / NOTE).read_text(encoding="utf-8") == name
+    wanted = json.dumps([name, *arguments])
+    found = [path for path in home.iterdir() if path.name.isdecimal()]
+    for path in sorted(found, key=lambda path: int(path.name), reverse=True):
+        known = path / NOTE
+        mine = known.is_file() and known.read_text(encoding="utf-8") == wanted
         if mine and (path / checkpoint).is_file():
             return path
     return None

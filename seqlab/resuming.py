@@ -6,6 +6,7 @@ run goes on with as many as there are then: of the list of an epoch, what is lef
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +70,12 @@ class Pace:
         self._next = self._asked + max(self.every_seconds, _REST * seconds)
         self._steps = self._left = 1
 
-    def due(self, agree: Callable[[Any], Any] | None = None) -> bool:
+    def due(
+        self,
+        agree: Callable[[Any], Any] | None = None,
+        wanted: bool = False,
+        patience: float = math.inf,
+    ) -> bool:
         """Say whether a checkpoint is due after this step.
 
         Several processes ask at the same steps, and have the answer of the first. As it costs them
@@ -78,17 +84,20 @@ class Pace:
 
         Args:
             agree: gives what the first process has given it; None where there is one process.
+            wanted: whether one is wanted at once, by this process.
+            patience: seconds after which several processes ask again at the latest.
         """
         if not self.every_seconds:
             return False
         if agree is None:
-            return time.perf_counter() >= self._next
+            return wanted or time.perf_counter() >= self._next
         self._left -= 1
         if self._left:
             return False
         now = time.perf_counter()
         step = max(now - self._asked, 1e-6) / self._steps
-        found = (now >= self._next, max(1, int((self._next - now) / step / 2)))
+        wait = min((self._next - now) / 2, patience)
+        found = (wanted or now >= self._next, max(1, int(wait / step)))
         self._asked = now
         due, self._steps = agree(found)
         self._left = self._steps
@@ -171,7 +180,8 @@ def share_of(states: Sequence[Mapping[str, Any]], rank: int, processes: int) -> 
     """Share out what the processes of a checkpoint had summed up.
 
     Args:
-        states: of every process ``loss``, ``steps`` and ``tokens``, and ``random``.
+        states: of every process ``loss``, ``steps``, ``tokens``, ``real`` and ``places``, and
+            ``random``.
         rank: of this process.
         processes: how many there are now.
 
@@ -181,7 +191,7 @@ def share_of(states: Sequence[Mapping[str, Any]], rank: int, processes: int) -> 
     """
     if len(states) == processes:
         return dict(states[rank])
-    names = ("loss", "steps", "tokens")
+    names = ("loss", "steps", "tokens", "real", "places")
     return {name: sum(state[name] for state in states) * (rank == 0) for name in names}
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run trains: where they find it, and what they end."""
+"""Ctrl-C, SIGTERM and SLURM's signal while a run trains: where they find it, what they end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import lightning.pytorch as lightning
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from seqlab import requeue
+
 
 class Stop:
     """Ctrl-C and SIGTERM, which one process has wait until a step is whole.
@@ -18,10 +20,12 @@ class Stop:
 
     Attributes:
         wanted: what is to be raised once it can be; None while nobody has asked.
+        turn_is_over: whether SLURM has said that it will soon end the job.
     """
 
     def __init__(self) -> None:
         self.wanted: BaseException | None = None
+        self.turn_is_over = False
         self._held = False
 
     def listen(self, trainer: lightning.Trainer) -> None:
@@ -32,10 +36,11 @@ class Stop:
         alone = trainer.world_size == 1
         if alone and callable(signal.getsignal(signal.SIGINT)):  # else it is ignored
             signal.signal(signal.SIGINT, self._asked)
-        # Under SLURM, which starts a job anew, Lightning's own handler is left as it is.
-        if os.name == "nt" or "SLURM_JOB_ID" in os.environ:
+        if os.name == "nt":
             return
         signal.signal(signal.SIGTERM, self._asked if alone else _ends_all(trainer))
+        if requeue.job() is not None:
+            signal.signal(signal.SIGUSR1, self._told)
 
     def hold(self) -> None:
         """Have a signal wait for :meth:`release`."""
@@ -46,6 +51,14 @@ class Stop:
         self._held = False
         if self.wanted is not None:
             raise self.wanted
+
+    @property
+    def asks_for_checkpoint(self) -> bool:
+        """Whether one is to be written at the end of this step."""
+        return self.turn_is_over or self.wanted is not None
+
+    def _told(self, number: int, frame: Any) -> None:
+        self.turn_is_over = True
 
     def _asked(self, number: int, frame: Any) -> None:
         again = self.wanted is not None

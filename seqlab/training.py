@@ -14,8 +14,9 @@ from typing import Any
 import torch
 import yaml
 
-from seqlab import report, runs
+from seqlab import report, requeue, runs
 from seqlab.abstention import curve_of, points, wished, wished_lines
+from seqlab.budget import find_budget
 from seqlab.bundle import check_classes, load_bundle, write_json
 from seqlab.calibration import (
     calibration_of,
@@ -33,6 +34,7 @@ from seqlab.networks.tokens import TokenNetwork
 from seqlab.nn import kernels
 from seqlab.recipe import find_recipe
 from seqlab.resuming import place_of
+from seqlab.strategies import precision_here, shared_out
 from seqlab.zoo import model_folder
 
 
@@ -51,6 +53,9 @@ def fit(argv: Sequence[str]) -> int:
     if any(word.startswith("--print_config") for word in overrides):
         build(config, overrides)  # prints and exits
     name, folder = config.stem, None
+    if checkpoint is None:
+        begun = requeue.begun(name, argv, LAST)
+        checkpoint = None if begun is None else str(begun)
     if checkpoint is not None:
         checkpoint, folder, config = _resumed(config, checkpoint)
     kernels.wanted()  # a wrong switch is no run either
@@ -62,12 +67,16 @@ def fit(argv: Sequence[str]) -> int:
         _say(f"going on with {folder} {keeper.place}")
     check_processes(cli)
     if cli.trainer.is_global_zero:  # the others learn it from the first
-        keeper.folder = folder or runs.new_run(name)  # only now, as a wrong recipe is no run
+        if folder is None:
+            folder = runs.new_run(name)  # only now, as a wrong recipe is no run
+            requeue.note(folder, argv)
+        keeper.folder = folder
     keeper.recipe, keeper.pace = cli.recipe, cli.pace
     keeper.facts = _facts(cli)
     keeper.card = lambda metrics: report.card(metrics, keeper.recipe)
     with what_is_left(keeper, shlex.quote(recipe)):
         _begin(cli, keeper)
+        find_budget(cli, keeper)
         with quiet(), interruptible(cli.trainer):
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         keeper.epochs = cli.trainer.current_epoch
@@ -87,12 +96,8 @@ def _begin(cli: SeqlabCLI, keeper: RunKeeper) -> None:
     (keeper.folder / "recipe.yaml").write_text(keeper.recipe, encoding="utf-8")
     size = sum(p.numel() for p in cli.model.parameters())
     _say(f"{type(cli.model).__name__} of {size:,} parameters; the run is kept in {keeper.folder}")
-    processes = cli.trainer.world_size
-    batches = processes * cli.trainer.accumulate_grad_batches
-    if batches > 1:
-        who = f"{processes} processes" if processes > 1 else "1 process"
-        most = cli.datamodule.tokens_per_batch
-        _say(f"{who}; a step has {batches} batches of up to {most:,} tokens each.")
+    if shared := shared_out(cli.trainer, cli.datamodule):
+        _say(shared)
 
 
 def _calibrate(cli: SeqlabCLI, keeper: RunKeeper) -> None:
@@ -146,6 +151,9 @@ def _final_metrics(cli: SeqlabCLI, keeper: RunKeeper) -> dict[str, Any]:
     metrics["parameters"] = sum(p.numel() for p in model.parameters())
     metrics["train/seconds"] = round(keeper.seconds, 3)
     metrics["train/tokens_per_second"] = round(keeper.tokens / max(keeper.seconds, 1e-9), 1)
+    if keeper.places:
+        metrics["train/padding"] = round(1.0 - keeper.real / keeper.places, 4)
+        _say(f"{metrics['train/padding']:.1%} of the places in training batches were padding.")
     metrics["peak_memory_mb"] = report.peak_memory_mb()
     return metrics
 
@@ -269,6 +277,7 @@ def restored(folder: Path, overrides: Sequence[str], *, trust: bool = False) -> 
         size = ["--model.embedding_size", str(trained.config["embedding_size"])]
         overrides = [*size, *overrides]
     alone = ["--trainer.devices", "1", "--trainer.num_nodes", "1", "--trainer.strategy", "auto"]
+    alone += precision_here(config)
     cli = build(config, ["--data.vocabularies_from", str(folder), *alone, *overrides])
     if cli.trainer.world_size > 1:
         raise UsageError(

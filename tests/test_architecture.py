@@ -27,17 +27,17 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         [
-            "__init__ caches errors recipe runs samples",
-            "archives batch embedding_cache hub_model installed label_metrics metrics nn pairs "
-            "receipts schemes significance subword_training subwords tags translation_metrics "
-            "vocabulary wheels word_pieces words",
+            "__init__ caches errors recipe requeue runs samples",
+            "archives batch embedding_cache hub_model installed label_metrics memory metrics nn "
+            "pairs receipts schemes significance subword_training subwords tags "
+            "translation_metrics vocabulary wheels word_pieces words",
             "data models networks",
             "abstention bundle calibration callbacks cascade confidence hub hub_push invariance "
             "labelled model_card output pipeline probes pruning report resuming sentence stopping "
             "storage tagged translated translation_pipeline wishes",
-            "bulk catalogue compare configuration explain interrupts lint package predict "
+            "budget bulk catalogue compare configuration explain interrupts lint package predict "
             "predict_cascade predict_options predict_translations printing progress reading "
-            "recipe_check routing search_arguments serve training zoo zoo_build",
+            "recipe_check routing search_arguments serve strategies training zoo zoo_build",
             "__main__",
         ]
     )

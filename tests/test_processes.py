@@ -90,6 +90,14 @@ def test_processes_take_the_steps_of_one(recipe: str, processes: int, tmp_path: 
 
 
 @pytest.mark.slow
+def test_sparse_gradients_are_brought_together(tmp_path: Path) -> None:
+    options = ("--trainer.max_epochs", "2", "--model.word_rows", "sparse")
+    fit(tmp_path / "n", "ner", *options, "--trainer.devices", "3")
+    fit(tmp_path / "1", "ner", *options, "--trainer.accumulate_grad_batches", "3")
+    check_same(tmp_path / "n", tmp_path / "1", "ner")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"), [((2, 1), (1, 2)), ((2, 1), (3, 1)), ((1, 2), (2, 1))]
 )

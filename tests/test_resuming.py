@@ -168,15 +168,18 @@ def test_a_checkpoint_says_where_a_run_goes_on() -> None:
 
 
 def test_sums_are_shared_out() -> None:
-    states = [
-        {"loss": torch.tensor(x), "steps": n, "tokens": 7 * n, "random": {}}
-        for x, n in ((1.5, 2), (2.0, 3))
-    ]
+    def state(loss: float, n: int) -> dict[str, Any]:
+        counts = {"steps": n, "tokens": 7 * n, "real": 5 * n, "places": 6 * n}
+        return {"loss": torch.tensor(loss), **counts}
+
+    states = [{**state(loss, n), "random": {}} for loss, n in ((1.5, 2), (2.0, 3))]
     before = deepcopy(states)
     assert [share_of(states, rank, 2) for rank in (0, 1)] == before
     first, *others = (share_of(states, rank, 3) for rank in range(3))
-    assert first == {"loss": torch.tensor(3.5), "steps": 5, "tokens": 35}
-    assert others == [{"loss": torch.tensor(0.0), "steps": 0, "tokens": 0}] * 2
+    assert first == state(3.5, 5)
+    assert (
+        others == [{"loss": torch.tensor(0.0), "steps": 0, "tokens": 0, "real": 0, "places": 0}] * 2
+    )
     assert states == before
 
 

@@ -15,12 +15,14 @@ from seqlab.stopping import Stop
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are others there")
 SIGNALS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SIGTERMException)]
+HEEDED = [*(number for number, _ in SIGNALS), getattr(signal, "SIGUSR1", signal.SIGTERM)]
 
 
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    before = {number: signal.getsignal(number) for number, _ in SIGNALS}
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    before = {number: signal.getsignal(number) for number in HEEDED}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
@@ -76,10 +78,22 @@ def test_several_processes_end_at_once_and_leave_ctrl_c_as_it_is() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_what_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
-    before = signal.getsignal(signal.SIGTERM)
     listening()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_slurms_signal_asks_for_a_checkpoint_and_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outside = signal.getsignal(signal.SIGUSR1)
+    listening()
+    assert signal.getsignal(signal.SIGUSR1) is outside
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    stop = listening(2)
+    assert not stop.asks_for_checkpoint
+    signal.raise_signal(signal.SIGUSR1)
+    assert stop.turn_is_over
+    assert stop.asks_for_checkpoint
+    stop.release()

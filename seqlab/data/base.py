@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -176,7 +176,8 @@ class SequenceDataModule(lightning.LightningDataModule):
     Args:
         batch_size: most sequences in a batch.
         tokens_per_batch: most tokens in a batch, padding counted in; a longer sequence goes alone.
-        eval_tokens_per_batch: the same for validation and test.
+            ``auto``: `seqlab fit` finds the largest number whose batches fit into memory.
+        eval_tokens_per_batch: most tokens for validation and test.
         seed: of the order of the training batches; without it, that of the recipe
             (``seed_everything``).
         num_workers: processes that build batches; 0 builds them in the training process, which is
@@ -187,18 +188,19 @@ class SequenceDataModule(lightning.LightningDataModule):
         self,
         *,
         batch_size: int = 32,
-        tokens_per_batch: int = 4096,
+        tokens_per_batch: int | Literal["auto"] = 4096,
         eval_tokens_per_batch: int = 4096,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
         check_range("data.batch_size", batch_size, 1)
-        check_range("data.tokens_per_batch", tokens_per_batch, 1)
+        if tokens_per_batch != "auto":
+            check_range("data.tokens_per_batch", tokens_per_batch, 1)
         check_range("data.eval_tokens_per_batch", eval_tokens_per_batch, 1)
         check_range("data.num_workers", num_workers, 0)
         self.batch_size = batch_size
-        self.tokens_per_batch = tokens_per_batch
+        self.tokens_per_batch: int | Literal["auto"] = tokens_per_batch
         self.eval_tokens_per_batch = eval_tokens_per_batch
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.num_workers = num_workers
@@ -231,7 +233,7 @@ class SequenceDataModule(lightning.LightningDataModule):
         sampler = BucketSampler(
             lengths,
             self.batch_size if train else len(lengths),
-            self.tokens_per_batch if train else self.eval_tokens_per_batch,
+            self._budget() if train else self.eval_tokens_per_batch,
             shuffle=train,
             seed=self.seed,
             rank=rank,
@@ -250,6 +252,14 @@ class SequenceDataModule(lightning.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
+
+    def _budget(self) -> int:
+        if self.tokens_per_batch == "auto":
+            raise DataError(
+                "data.tokens_per_batch is auto, which `seqlab fit` makes a number of: give one "
+                "yourself in a trainer of your own, such as 4096."
+            )
+        return self.tokens_per_batch
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

@@ -22,6 +22,7 @@ from seqlab.networks.base import Network
 from seqlab.nn.averaging import WeightAverage
 from seqlab.nn.optimizers import clip_gradients_, make_optimizer, schedule_factor
 from seqlab.nn.precision import using
+from seqlab.nn.sparse_rows import mean_over_processes, sparse_rows
 from seqlab.subwords import SubwordVocabulary
 from seqlab.vocabulary import Vocabulary
 
@@ -60,6 +61,7 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
         self._loss_sum: Tensor | None = None
         self._loss_steps = 0
         self._counted: Tensor | int = 0  # what the losses since the last step are means of
+        self._unit = 0.0  # what they are counted in; the same in all processes
 
     def loss(self, batch: Any) -> Tensor:
         """Return the training loss of a batch, a scalar."""
@@ -113,6 +115,8 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
             loss = self.loss(batch)
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._not_finite(batch)
+        if self._gathers and not self._unit:
+            self._unit = self._unit_of(batch)
         if getattr(batch, "repeated", False):  # of a loader of one's own it may be anything
             return loss * 0.0
         detached = loss.detach()
@@ -122,13 +126,29 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
             return loss
         count = self.count(batch)
         self._counted = self._counted + count
-        return loss * count
+        return loss * (count / self._unit)
+
+    def _unit_of(self, batch: Any) -> float:
+        """Find what to count in, so that gradients stay about as large as those of a mean.
+
+        Those of a sum over thousands of subwords leave the range of float16. A power of two changes
+        no digit of them, whichever it is.
+        """
+        count = torch.as_tensor(self.count(batch), dtype=torch.float32, device=self.device)
+        most = self.trainer.strategy.reduce(count, reduce_op="max")
+        return 2.0 ** math.floor(math.log2(max(1.0, float(most))))
 
     @property
     def _gathers(self) -> bool:
         """Whether a step is made of several batches, of this process or of others."""
         trainer = self._trainer  # there is none where the step is taken by hand
         return trainer is not None and trainer.world_size * trainer.accumulate_grad_batches > 1
+
+    @property
+    def _scaled(self) -> bool:
+        """Whether the trainer scales the loss, as it does where gradients are of float16."""
+        trainer = self._trainer
+        return trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
 
     def _level(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the gradients of a step by all that its batches counted, wherever they were.
@@ -140,15 +160,29 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
         counted = torch.as_tensor(self._counted, dtype=torch.float64, device=self.device)
         self._counted = 0
         total = trainer.strategy.reduce(counted, reduce_op="sum")
+        if trainer.world_size > 1:
+            for parameter in sparse_rows(self).values():
+                if parameter.grad is not None:
+                    parameter.grad = mean_over_processes(parameter.grad)
         # The trainer has divided by the first, and the processes have averaged over the second.
-        factor = trainer.accumulate_grad_batches * trainer.world_size / total
+        factor = self._unit * trainer.accumulate_grad_batches * trainer.world_size / total
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor.to(parameter.grad.dtype))
 
+    def setup(self, stage: str) -> None:
+        """Compile parts, and keep sparse gradients from being brought together as dense ones."""
+        if stage == "fit":
+            self.compile_parts()
+        self._ddp_params_and_buffers_to_ignore = list(sparse_rows(self))
+
     def on_fit_start(self) -> None:
         """Begin the average of the weights, or go on with that of a checkpoint."""
+        self._unit = 0.0
+        if self.trainer.world_size > 1:
+            for parameter in sparse_rows(self).values():  # as is done for all others
+                torch.distributed.broadcast(parameter.detach(), 0)
         self._averaged_steps = self.global_step
         if self.averaging and self._average is None:
             self._average = WeightAverage(self, self.averaging)
@@ -249,6 +283,7 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
             apart=apart,
             apart_rate=rate,
             by_row=self._trainer is None or self._trainer.world_size == 1,
+            fused=not self._scaled,
         )
         if self.schedule == "plateau":
             plateau = ReduceLROnPlateau(

@@ -125,6 +125,9 @@ class Network(nn.Module):
     def flush(self) -> None:
         """Keep on disk what was worked out and will be needed again; here nothing is."""
 
+    def compile_parts(self) -> None:
+        """Have torch compile what the recipe says, before training; here nothing is."""
+
     def tuned_apart(self) -> tuple[Iterable[nn.Parameter], float | None]:
         """Give the parameters with a learning rate of their own, and that; None where none has."""
         return (), None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,13 @@ from torch import Tensor, nn
 from seqlab.batch import Batch
 from seqlab.caches import cache_folder
 from seqlab.embedding_cache import EmbeddingCache, key_of
-from seqlab.errors import RecipeError, check_range, nearest
+from seqlab.errors import RecipeError, TrainingError, check_range, nearest
 from seqlab.networks.base import Network
 from seqlab.nn.bert import BertEmbedder, capacity_of, find_pretrained, mean_of_runs
 from seqlab.word_pieces import Ints, Pieces, WordPieces
 
 _OPTIONS = tuple(inspect.signature(BertEmbedder).parameters)[1:]  # all but the configuration
-_OWN = ("name", "revision", "words", "learning_rate", "cache")
+_OWN = ("name", "revision", "words", "learning_rate", "cache", "compile")
 _FOUND = ("config", "tokenizer")  # of a bundle, which needs no pretrained files
 _BUNDLE = "bundle"  # a folder that has these: no parser of recipes hands them on unchanged
 _VERSION = 2  # of what is kept on disk: raise it when other states come of the same sentences
@@ -94,6 +97,7 @@ class ContextualEmbedder(nn.Module):
         self.pieces = WordPieces(settled["tokenizer"], capacity_of(config), padding)
         self.output_size = self.bert.output_size
         self.learning_rate: float | None = settled.get("learning_rate")
+        self._compiled = bool(settled.get("compile", False))
         self._cached = bool(settled.get("cache", True)) and self.bert.tune == "frozen"
         self._cache: EmbeddingCache | None = None
         self._unit = "pieces" if texts else self.bert.pooling  # what a state stands for
@@ -213,6 +217,25 @@ class ContextualEmbedder(nn.Module):
         if self._cache is not None:
             self._cache.flush()
 
+    def compile_encoder(self) -> None:
+        """Have torch compile the encoder, for all lengths at once, where the recipe asks for it.
+
+        The weights keep their names. It is for training: what is loaded to predict is not compiled,
+        as nobody wants to wait for that.
+
+        Raises:
+            TrainingError: there is no compiler.
+        """
+        if not self._compiled:
+            return
+        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+        if shutil.which(compiler) is None:
+            raise TrainingError(
+                f"model.embedder.compile needs a C++ compiler, and there is no {compiler}: install "
+                "one, name another in the environment variable CXX, or leave the key out."
+            )
+        self.bert.bert.compile(dynamic=True)
+
     def own_parameters(self) -> Iterator[nn.Parameter]:
         """Give the parameters of the encoder itself that are trained."""
         return (p for p in self.bert.bert.parameters() if p.requires_grad)
@@ -259,6 +282,11 @@ class ContextualNetwork(Network):
         if self.contextual is None:
             return (), None
         return self.contextual.own_parameters(), self.contextual.learning_rate
+
+    def compile_parts(self) -> None:
+        """Have torch compile the pretrained encoder, where the recipe asks for it."""
+        if self.contextual is not None:
+            self.contextual.compile_encoder()
 
     def flush(self) -> None:
         """Keep on disk what a frozen encoder made of sentences."""

@@ -72,8 +72,8 @@ class TokenNetwork(ContextualNetwork):
             the casing beside it; false by default), ``cache`` (true by default: what a frozen
             encoder makes of a sentence is kept on disk), ``learning_rate`` of the encoder itself,
             and those of :class:`seqlab.nn.bert.BertEmbedder`: ``pooling``, ``layers``, ``tune``,
-            ``frozen_layers``, ``checkpointing``, ``rank``. With ``num_layers: 0`` there is no
-            encoder after it.
+            ``frozen_layers``, ``checkpointing``, ``rank``; ``compile``. With ``num_layers: 0``
+            there is no encoder after it.
         encoder: another encoder, as ``{class_path: ..., init_args: {...}}``; it is called with the
             input size first and must be an :class:`seqlab.nn.encoders.Encoder`.
         temperature: what scores are divided by before they become confidences; `seqlab fit` fits it

@@ -66,6 +66,7 @@ def make_optimizer(
     apart: Iterable[nn.Parameter] = (),
     apart_rate: float | None = None,
     by_row: bool = False,
+    fused: bool = True,
 ) -> Optimizer:
     """Build the optimizer of a module's trainable parameters.
 
@@ -82,6 +83,9 @@ def make_optimizer(
         apart_rate: their step size at the start; None for that of the others.
         by_row: have embeddings of words give their gradients row by row, where the optimizer takes
             steps as from dense ones: see :class:`seqlab.nn.rows.WordEmbedding`.
+        fused: take the steps of the Adams in one kernel, which is faster. Such a step takes the
+            scale of gradients out by itself, after they were clipped: not for where they are
+            scaled.
 
     Returns:
         one optimizer over everything.
@@ -111,9 +115,9 @@ def make_optimizer(
     if name == "sgd":
         main = SGD(groups, lr=learning_rate, momentum=momentum)
     elif name == "adam":
-        main = Adam(groups, lr=learning_rate, betas=betas, fused=True)
+        main = Adam(groups, lr=learning_rate, betas=betas, fused=fused)
     else:
-        main = AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+        main = AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
     if not sparse:
         return main
     rows = SGD(sparse, lr=learning_rate) if name == "sgd" else SparseAdam(sparse, lr=learning_rate)

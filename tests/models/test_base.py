@@ -10,6 +10,7 @@ import lightning.pytorch as lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -186,6 +187,37 @@ def test_gradients_are_clipped_by_their_joint_norm(sparse: bool) -> None:
     assert norms(clipped) == pytest.approx([0.5] * STEPS, rel=1e-4)
     _, wide = trained(Point(sparse=sparse), gradient_clip_val=1e6)
     assert norms(wide) == pytest.approx(norms(free))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_gradients_are_clipped_after_the_scale_of_float16_is_taken_out(
+    optimizer: OptimizerName, sparse: bool
+) -> None:
+    def clipped(**options: Any) -> Watch:
+        model = Counted(sparse=sparse, optimizer=optimizer)
+        return trained(model, gradient_clip_val=0.5, accumulate_grad_batches=2, **options)[1]
+
+    scaling = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    found, wanted = clipped(plugins=[scaling]), clipped()
+    assert norms(found) == pytest.approx([0.5, 0.5], rel=1e-4)
+    torch.testing.assert_close(found.gradients, wanted.gradients)
+    torch.testing.assert_close(found.weights, wanted.weights)
+
+
+class Many(Point):
+    """A model whose batches count a hundred thousand things."""
+
+    def count(self, batch: Any) -> int:
+        return 100_000
+
+
+def test_a_loss_is_not_multiplied_out_of_the_range_of_float16() -> None:
+    seen: list[Tensor] = []
+    model = Many()
+    model.rows.weight.register_hook(lambda gradient: seen.append(gradient.abs().max()))
+    trained(model, accumulate_grad_batches=2)
+    assert max(seen) < 10
 
 
 def test_gradients_are_clipped_by_value_where_that_is_asked_for() -> None:

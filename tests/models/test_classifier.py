@@ -157,6 +157,28 @@ def test_every_trainable_parameter_has_a_gradient(
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_the_smallest_batch_leaves_no_parameter_without_a_gradient(changes: dict[str, Any]) -> None:
+    model = model_of(**changes).train()
+    (batch,) = batches([(["unheard-of"], ["cat"])], one())
+    model.loss(batch).backward()  # type: ignore[no-untyped-call]
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize("target", [one(), several()], ids=["one", "several"])
+def test_under_autocast_the_loss_is_float32(target: Vocabulary) -> None:
+    model = model_of(target, dropout=0.0).train()
+    texts = order(30) if target.scheme == "label" else presence(30)
+    (batch,) = batches(texts, target, 30)
+    exact = model.loss(batch).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.detach(), exact, rtol=0.02, atol=0.02)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_a_text_gets_the_same_in_any_company(changes: dict[str, Any]) -> None:
     model, texts = model_of(**changes).eval(), [(["cat"], ["cat"]), *order(20)]
     together = batches(texts, one(), 21)[0]

@@ -134,3 +134,11 @@ def test_numbers_out_of_range_are_refused() -> None:
             RecipeError, match=f"model.{key} is {value}, but model.s.*: switch that"
         ):
             Translator(letters(), letters(), **{**SMALL, key: value})
+
+
+@pytest.mark.parametrize("name", ["minimum_risk", "self_critical"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_loss_of_sentences_leaves_no_parameter_without_a_gradient(way: str, name: str) -> None:
+    model = made(**WAYS[way], sequence_loss=name, sequence_after=0, sequence_candidates=2).train()
+    model.loss(batch_of([("a", "b")])).backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []

@@ -6,7 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -22,6 +22,7 @@ from seqlab.models.tagger import Tagger
 from seqlab.networks.base import Network
 from seqlab.networks.tagger import TaggerNetwork
 from seqlab.networks.tokens import TokenNetwork
+from seqlab.nn.cells import CellName
 from seqlab.nn.crf import CRF
 from seqlab.nn.encoders import BiLSTM
 from seqlab.nn.optimizers import make_optimizer
@@ -592,3 +593,43 @@ def test_the_fast_precision_trains_and_scores_with_bfloat16_factors() -> None:
         assert model.scores("val")["val/accuracy"] >= 0.0
     assert losses["fast"] != losses["exact"]
     assert losses["fast"] == pytest.approx(losses["exact"], rel=0.02)
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_under_autocast_the_loss_is_float32_and_tags_are_legal(changes: dict[str, Any]) -> None:
+    changes = {**changes, "dropout": 0.0, "word_dropout": 0.0, "locked_dropout": 0.0}
+    model = model_of(spans(60), **{**changes, "character_dropout": 0.0}).train()
+    batch = spans(60).batches(60)[0]
+    exact = model.loss(batch).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(batch)
+        found = tags_by(model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.detach(), exact, rtol=0.02, atol=0.02)
+    gradients = [p.grad.to_dense() for p in model.parameters() if p.grad is not None]
+    assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
+    grammar = Grammar.of(model.target_vocab.tokens, model.target_vocab.scheme)
+    assert all(grammar.allows(model.target_vocab.encode(tags)) for tags in found)
+
+
+CELLS: list[dict[str, Any]] = [
+    *({"cell": cell, "learned_state": True} for cell in get_args(CellName) if cell != "sru"),
+    {"cell": "sru"},
+    {"cell": "lstm", "proj_size": 4, "num_layers": 2},
+    {"num_layers": 2, "connection": "highway"},
+    {"bidirectional": False},
+    {"recurrent_dropout": 0.5, "zoneout": 0.0},
+    {"zoneout": 0.5},
+]
+
+
+@pytest.mark.parametrize("changes", [*VARIANTS, *CELLS], ids=str)
+def test_the_smallest_batch_leaves_no_parameter_without_a_gradient(changes: dict[str, Any]) -> None:
+    """Several processes would wait for it (`find_unused_parameters`)."""
+    corpus = spans(60)
+    model = model_of(corpus, **changes).train()
+    corpus.sentences[:] = [(["unheard-of"], ["O"], ["NN"])]
+    (batch,) = corpus.batches(1)
+    model.loss(batch).backward()  # type: ignore[no-untyped-call]
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []

@@ -119,6 +119,28 @@ def test_every_parameter_learns(way: str) -> None:
         assert parameter.grad.any(), name
 
 
+@pytest.mark.parametrize("options", [{}, {"scheduled_sampling": 0.9}], ids=str)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_smallest_batch_leaves_no_parameter_without_a_gradient(
+    way: str, options: dict[str, Any]
+) -> None:
+    model = made(**WAYS[way], **options).train()
+    model.loss(batch_of([("a", "")])).backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_under_autocast_the_loss_is_float32(way: str) -> None:
+    model = made(**WAYS[way])
+    exact = model.loss(batch_of(PAIRS)).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(batch_of(PAIRS))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.detach(), exact, rtol=0.03, atol=0.03)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_coverage_has_a_loss_of_its_own() -> None:
     model = made(attention="additive", coverage=1.0)
     batch = batch_of(PAIRS)

@@ -15,7 +15,7 @@ from seqlab.__main__ import main
 from seqlab.batch import FormTable
 from seqlab.bundle import load_bundle, save_bundle
 from seqlab.configuration import quiet
-from seqlab.errors import RecipeError
+from seqlab.errors import RecipeError, TrainingError
 from seqlab.explain.parts import parts_of
 from seqlab.networks.contextual import settle
 from seqlab.pipeline import Pipeline
@@ -91,6 +91,53 @@ def test_models_train_save_and_predict(
     one, other = Pipeline(model), Pipeline(again)
     assert [str(x) for x in one(texts)] == [str(x) for x in other(texts)]
     assert [str(x) for x in one(texts)] == [str(one(text)) for text in texts]
+
+
+@pytest.mark.parametrize("layers", ["last", "mix"])
+@pytest.mark.parametrize(
+    "asked_for", [{}, {"tune": "full"}, {"tune": "full", "frozen_layers": 1}, {"tune": "lora"}]
+)
+def test_no_parameter_is_left_without_a_gradient(
+    asked_for: dict[str, Any], layers: str, data: seqlab.TaggingData
+) -> None:
+    """Several processes would wait for it (`find_unused_parameters`)."""
+    if asked_for.get("tune") == "lora":
+        pytest.importorskip("peft")
+    model = tagger(data, asked(**asked_for, layers=layers), num_layers=0).train()
+    batch = next(iter(data.train_dataloader()))
+    model.loss(batch).backward()  # type: ignore[no-untyped-call]
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.slow
+def test_a_compiled_encoder_trains_to_the_same_weights(
+    data: seqlab.TaggingData, tmp_path: Path
+) -> None:
+    still = configuration(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    ends = []
+    for compiled in (False, True):
+        given = asked(config=still, tune="full", compile=compiled)
+        model = tagger(data, given, num_layers=0, dropout=0.0)
+        fitted(data, model, tmp_path)
+        assert (model.contextual.bert.bert._compiled_call_impl is not None) == compiled
+        ends.append(model)
+    names = [list(model.state_dict()) for model in ends]
+    assert names[0] == names[1]
+    for name, weight in ends[0].state_dict().items():
+        found = ends[1].state_dict()[name]
+        torch.testing.assert_close(found, weight, rtol=1e-3, atol=1e-4, msg=name)
+    save_bundle(ends[1], tmp_path / "bundle", metrics={}, recipe="")
+    loaded: Any = load_bundle(tmp_path / "bundle")
+    assert loaded.contextual.bert.bert._compiled_call_impl is None
+
+
+def test_without_a_compiler_nothing_is_compiled(
+    data: seqlab.TaggingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    model = tagger(data, asked(compile=True), num_layers=0)
+    with pytest.raises(TrainingError, match="needs a C.. compiler, and there is no no-such-comp"):
+        fitted(data, model, tmp_path)
 
 
 def test_a_sentence_alone_is_read_as_among_others(data: seqlab.TaggingData) -> None:
