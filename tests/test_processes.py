@@ -122,36 +122,49 @@ def test_a_run_goes_on_with_other_processes(
         check_same(tmp_path / "two", tmp_path / "whole", "ner")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("chain", [((2, 1), (1, 2)), ((2, 1), (1, 1), (3, 1))])
-def test_a_run_killed_within_an_epoch_goes_on_with_other_processes(
-    chain: tuple[tuple[int, int], ...], tmp_path: Path
-) -> None:
-    home, last = tmp_path / "killed", tmp_path / "killed/ner/1/last.ckpt"
-    words = ["--trainer.max_epochs", "1", "--data.batch_size", "4"]
-    given: list[str] = []
+def chained(home: Path, words: list[str], chain: tuple[tuple[int, int], ...]) -> None:
+    """Train an epoch in several starts, all but the last of which are killed within it."""
+    last = home / "ner/1/last.ckpt"
     for number, (processes, windows) in enumerate(chain):
-        shared = ["--trainer.devices", str(processes)]
-        shared += ["--trainer.accumulate_grad_batches", str(windows)]
-        given = [*words, *shared, "--checkpoint.every_seconds", "0.01"]
-        if number:
-            given += ["--ckpt_path", "last"]
+        given = [*words, "--checkpoint.every_seconds", "0.01", *shared(processes, windows)]
+        given += ["--ckpt_path", "last"] if number else []
         if number < len(chain) - 1:
             kill_when_written(last, home, given)
             place = place_of(torch.load(last, weights_only=True))
             assert 0 < place.batches < place.of
     done = fit(home, "ner", *given)
     assert f"going on with {last.parent} {place}" in done.stderr
-    _, _, history = state(home, "ner")
-    assert [line["epoch"] for line in history] == [0]
-    fit(tmp_path / "whole", "ner", *words, "--trainer.accumulate_grad_batches", "2")
-    if all(processes * windows == 2 for processes, windows in chain):
-        check_same(home, tmp_path / "whole", "ner")
-    tokens = [
-        torch.load(x / "ner/1/last.ckpt", weights_only=True)["callbacks"]["RunKeeper"]["tokens"]
-        for x in (home, tmp_path / "whole")
-    ]
-    assert tokens[0] == tokens[1]
+
+
+def shared(processes: int, windows: int) -> list[str]:
+    words = ["--trainer.devices", str(processes)]
+    return [*words, "--trainer.accumulate_grad_batches", str(windows)]
+
+
+def tokens(home: Path) -> int:
+    kept = torch.load(home / "ner/1/last.ckpt", weights_only=True)
+    return int(kept["callbacks"]["RunKeeper"]["tokens"])
+
+
+@pytest.mark.slow
+def test_a_run_killed_within_an_epoch_goes_on_with_other_processes(tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    words = ["--trainer.max_epochs", "1", "--data.batch_size", "4"]
+    chained(killed, words, ((2, 3), (1, 6), (3, 2)))  # six batches a step, however they are shared
+    fit(whole, "ner", *words, *shared(1, 6))
+    check_same(killed, whole, "ner")
+    assert tokens(killed) == tokens(whole)
+
+
+@pytest.mark.slow
+def test_as_many_processes_go_on_with_the_random_numbers_of_each(tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    words = ["--trainer.max_epochs", "1", "--data.batch_size", "4", "--model.dropout", "0.3"]
+    chained(killed, words, ((2, 1), (2, 1)))
+    fit(whole, "ner", *words, *shared(2, 1))
+    (weights, *others), (expected, *other_others) = (state(x, "ner") for x in (killed, whole))
+    torch.testing.assert_close(weights, expected, rtol=0, atol=0)
+    assert others == other_others
 
 
 def kill_when_written(last: Path, home: Path, words: list[str]) -> None:
