@@ -128,6 +128,10 @@ def build(config: Path, overrides: Sequence[str], callbacks: Iterable[Any] = ())
         raise RecipeError(explain(str(error))) from error
     except (ValueError, TypeError) as error:  # how the parser wraps what a constructor raises
         raise _cause(error) from error
+    except RuntimeError as error:
+        if "SLURM" not in str(error):
+            raise
+        raise TrainingError(" ".join(str(error).split())) from error
     except MisconfigurationException as error:
         if "No supported gpu" in str(error) or "can not run on your system" in str(error):
             raise TrainingError(

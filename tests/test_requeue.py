@@ -101,6 +101,7 @@ def started(
             "SLURM_JOB_ID": "1071",
             "SLURM_JOB_NAME": "train",
             "SLURM_NTASKS": str(processes),
+            "SLURM_NTASKS_PER_NODE": str(processes),
             "SLURM_PROCID": str(rank),
             "SLURM_LOCALID": str(rank),
             "SLURM_NODEID": "0",
@@ -160,6 +161,8 @@ def test_a_job_goes_on_when_its_turn_comes_again(processes: int, tmp_path: Path)
     assert lines == [0, 1, 2]
     numbers = [path.name for path in (tmp_path / "runs/ner").iterdir() if path.name.isdecimal()]
     assert numbers == ["1"]
+    if processes > 1:  # tests/test_processes.py holds several to the weights of one
+        return
     whole = tmp_path / "whole"
     whole.mkdir()
     ended(started(whole, processes, words=words))
