@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 from seqlab.data.base import Encoded
 
 
+def has_long(encoded: Encoded, limit: int) -> bool:
+    """Say whether a split has documents to be cut, or to be left out because they are empty."""
+    lengths = encoded.lengths
+    return bool(len(lengths)) and bool(lengths.max() > limit or lengths.min() == 0)
+
+
 def cut_documents(encoded: Encoded, opens: NDArray[np.bool_], limit: int) -> int:
     """Cut the documents of a split that are too long; every token stays in exactly one piece.
 
