@@ -110,7 +110,8 @@ def said(row: Mapping[str, Any]) -> str:
     first, again = row["first"], row["again"]
     return (
         f"memory  {row['task']:14} {row['sentences']:>9,} sentences: first step after "
-        f"{preparing(first):.1f} s, again {preparing(again):.1f} s, plus imports of "
+        f"{preparing(first):.1f} s, again {preparing(again):.1f} s ({again['busy']:.1f} s of a "
+        f"processor), plus imports of "
         f"{again['imports']:.1f} s; {again['steady']['anonymous']:,.0f} MB anonymous "
         f"(most {again['peak_anonymous']:,.0f}, first {first['peak_anonymous']:,.0f}), "
         f"{again['steady']['mapped']:,.0f} MB mapped, {again['parameters']:,} parameters"

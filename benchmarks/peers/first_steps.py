@@ -55,13 +55,15 @@ def main() -> int:
     tasks = (seqlab.Tagger, seqlab.Classifier, seqlab.Translator)
     tasks += (seqlab.TaggingData, seqlab.ClassificationData, seqlab.TranslationData)
     report: dict[str, Any] = {"imports": round(time.time() - began, 2)}
-    report["imported_mb"] = memory_mb()["anonymous"]
+    report["imported"] = memory_mb()
+    used = time.process_time()
     peak = Peak()
 
     class Watched(training.RunKeeper):
         def on_train_batch_start(self, *words: Any) -> None:
             if "first_step" not in report:
                 report["first_step"] = round(time.time() - began, 2)
+                report["busy"] = round(time.process_time() - used, 2)
             super().on_train_batch_start(*words)
 
         def on_validation_start(self, trainer: Any, pl_module: Any) -> None:

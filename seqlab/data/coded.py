@@ -62,11 +62,11 @@ def coded(rows: Any, name: str, change: Change | None = None, about: object = No
     key = digest_of([], "coded", _VERSION, rows_key(rows), name, about)
     entry, _ = cached_files(cache_folder("datasets"), key, names, write)
     ids, offsets, values = (entry / file for file in names)
-    counts: dict[str, int] = dict(json.loads(values.read_bytes()))
+    known = json.loads(values.read_bytes())
     return Coded(
         key,
-        list(counts),
-        np.fromiter(counts.values(), np.int64, len(counts)),
+        known["values"],
+        np.array(known["counts"], np.int64),
         MappedIds(ids),
         mapped(offsets, "<i8"),
     )
@@ -114,5 +114,5 @@ def _write(chunks: Iterator[Any], ids: IO[bytes], offsets: IO[bytes], values: IO
         offsets.write((total + places[1:]).astype("<i8").tobytes())
         total += len(found)
         counts.update(token_counts([chunk]))
-    in_order = [(value, counts[value]) for value in known]
-    values.write(json.dumps(in_order, ensure_ascii=False).encode())
+    about = {"values": list(known), "counts": [counts[value] for value in known]}
+    values.write(json.dumps(about, ensure_ascii=False).encode())

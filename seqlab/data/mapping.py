@@ -56,22 +56,25 @@ def mapped(file: Path, kind: str) -> NDArray[Any]:
     return np.asarray(np.memmap(file, kind, "r"))
 
 
-def stretches(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+def stretches(offsets: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Part sequences into stretches of a bounded number of tokens, or of one sequence.
 
     Args:
         offsets: ``(sequence + 1,)`` where each sequence begins and ends.
 
     Yields:
-        The first sequence of a stretch, and the one after its last.
+        Where each sequence of a stretch begins and ends; empty ones are left out.
 
     Example:
-        >>> list(stretches(np.array([0, 200_000, 250_000, 900_000])))
-        [(0, 2), (2, 3)]
+        >>> [bounds.tolist() for bounds in stretches(np.array([0, 9, 9, 250_000, 900_000]))]
+        [[0, 9, 250000], [250000, 900000]]
     """
     start, count = 0, len(offsets) - 1
     while start < count:
         end = int(np.searchsorted(offsets, offsets[start] + _TOKENS, side="right")) - 1
         end = min(max(end, start + 1), count)
-        yield start, end
+        bounds = offsets[start : end + 1]
+        real = np.append(True, bounds[1:] > bounds[:-1])
+        if real[1:].any():
+            yield bounds[real]
         start = end

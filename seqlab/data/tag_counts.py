@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ class TagCounts:
         self._keys = list(dict.fromkeys([START, END, *map(key_of, tags)]))
         numbers = {key: number for number, key in enumerate(self._keys)}
         self._codes = np.array([numbers[key_of(tag)] for tag in tags], np.int64)
+        self._shown: dict[int, int] = {}  # how many places of neighbours were given
         self._strange = np.array([key_of(tag) != tag for tag in tags], bool)
         self._middle = self._strange & np.array([tag.startswith("M-") for tag in tags], bool)
 
@@ -42,17 +42,14 @@ class TagCounts:
             ids: ``(token,)`` which tag each token has.
             offsets: ``(sentence + 1,)`` where each sentence begins and ends.
         """
-        for start, end in stretches(offsets):
-            bounds = np.unique(offsets[start : end + 1])
+        for bounds in stretches(offsets):
             first = int(bounds[0])
             here = ids[first : bounds[-1]]
-            if not len(here):
-                continue
             found = np.flatnonzero(self._strange[here])
             key = self._tags[here[found[0]]] if len(found) else ""
             strangers = Met("", key, len(found), self._places(found, first))
             pairs = self._neighbours(here, bounds - first, first)
-            middles = int(self._middle[here].sum())
+            middles = int(self._middle[here[found]].sum())
             self._counter.add_counted(len(here), pairs, strangers, middles)
 
     def _neighbours(self, here: NDArray[np.int32], bounds: Ints, first: int) -> Iterator[Met]:
@@ -69,17 +66,26 @@ class TagCounts:
     def _pairs(self, before: Ints, after: Ints, tokens: Ints, first: int) -> Iterator[Met]:
         """Count neighbours ``(pair,)``, each of which is met at one of the tokens."""
         size = len(self._keys)
-        codes = (before * size + after).astype(np.uint16 if size < 256 else np.int64)
-        order = np.argsort(codes, kind="stable")  # of short numbers in linear time
-        codes = codes[order]
-        edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
-        for start, end in pairwise(edges):
-            before_key, key = divmod(int(codes[start]), size)
-            places = self._places(tokens[order[start : min(end, start + EXAMPLES)]], first)
-            yield Met(self._keys[before_key], self._keys[key], end - start, places)
+        codes = before * size + after  # (pair,)
+        distinct, counts = _counted(codes, size * size)
+        for code, count in zip(distinct.tolist(), counts.tolist(), strict=True):
+            known = self._shown.get(code, 0)  # places that are not needed are not looked for
+            found = tokens[codes == code] if known < EXAMPLES else tokens[:0]
+            self._shown[code] = known + len(found)
+            places = self._places(found, first)
+            yield Met(self._keys[code // size], self._keys[code % size], count, places)
 
     def _places(self, tokens: Ints, first: int) -> list[Place]:
         return [
             Place(token + 1, partial(self._place, first + token))
             for token in tokens[:EXAMPLES].tolist()
         ]
+
+
+def _counted(codes: Ints, end: int) -> tuple[Ints, Ints]:
+    """Return the distinct codes below an end, in order, and how often each comes."""
+    if end > len(codes):
+        return np.unique(codes, return_counts=True)
+    counts = np.bincount(codes)
+    distinct = np.flatnonzero(counts)
+    return distinct, counts[distinct]

@@ -75,10 +75,8 @@ class TagIds:
         Yields:
             Ids, -1 where the tag is unknown, `STRANGE` where the vocabulary lacks it.
         """
-        for start, end in stretches(offsets):
-            bounds = np.unique(offsets[start : end + 1])
-            if len(bounds) > 1:
-                yield self._of(ids[bounds[0] : bounds[-1]], bounds - bounds[0])
+        for bounds in stretches(offsets):
+            yield self._of(ids[bounds[0] : bounds[-1]], bounds - bounds[0])
 
     def _of(self, tags: NDArray[np.int32], bounds: Ints) -> NDArray[np.int32]:
         """Convert whole sentences, none of them empty."""
