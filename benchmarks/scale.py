@@ -79,6 +79,7 @@ def starts(task: str, sentences: int, folder: Path, args: argparse.Namespace) ->
         "sentences": sentences,
         "corpus_mb": round(size / 1e6, 1),
         "cache_mb": round(kept / 1e6, 1),
+        "rounds": args.rounds,
         "first": first,
         "again": min(again, key=lambda report: report["first_step"] - report["imports"]),
     }
@@ -97,7 +98,7 @@ def memory(args: argparse.Namespace) -> int:
                 rows.append(starts(task, sentences, folder, args))
                 print(said(rows[-1]), flush=True)
     if args.results or not args.quick:
-        kept = {**side_by_side.facts(), "threads": args.threads, "rounds": args.rounds}
+        kept = {**side_by_side.facts(), "threads": args.threads}
         side_by_side.keep("scale", "memory", {**kept, "rows": rows}, args.results)
     return 0
 
@@ -136,9 +137,10 @@ def memory_table(record: Mapping[str, Any]) -> Iterator[str]:
             + [f"{number:,.0f}" for number in held]
         )
     yield "\n".join(lines_of(head, body))
+    rounds = sorted({row["rounds"] for row in record["rows"]})
     yield (
-        f"{STEPS} steps; the best of {record['rounds']} second starts. "
-        f"{side_by_side.made_on(record)}"
+        f"{STEPS} steps; the best of {' or '.join(map(str, rounds))} second starts, beside other "
+        f"jobs (load {record['load']:g} at the end). {side_by_side.made_on(record)}"
     )
 
 
