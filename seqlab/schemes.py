@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from seqlab.errors import DataError, nearest
@@ -18,9 +18,14 @@ from seqlab.tags import (
 )
 
 _REMEDY = "set `data.scheme` to none to learn the tags as they are."
-_START, _END = "the sentence start", "the sentence end"  # no tag of a scheme looks so
-_EXAMPLES = 5
+START, END = "the sentence start", "the sentence end"  # no tag of a scheme looks so
+EXAMPLES = 5
 _SPANS_PER_FAULT = 100  # one illegal pair of tags in so many spans is dirt, more is another scheme
+
+
+def key_of(tag: str) -> str:
+    """Return what a tag is counted as: itself, or unknown where it is outside every scheme."""
+    return tag if _belongs(tag) else UNKNOWN
 
 
 class Scheme(NamedTuple):
@@ -37,14 +42,41 @@ class Scheme(NamedTuple):
     examples: list[str]
 
 
+class Place(NamedTuple):
+    """The number of a token, from 1, and what names its place."""
+
+    number: int
+    where: Callable[[], str]
+
+
+class Met(NamedTuple):
+    """How often a tag was met behind another, and where the first times."""
+
+    before: str
+    key: str
+    times: int
+    places: Sequence[Place]
+
+
 class _Seen:
-    """How often something was met, and where first: (running number of the token, place)."""
+    """How often something was met, and where first."""
 
     __slots__ = ("count", "places")
 
     def __init__(self) -> None:
         self.count = 0
-        self.places: list[tuple[int, str]] = []
+        self.places: list[Place] = []
+
+    @property
+    def first(self) -> int:
+        """The number of the first token."""
+        return self.places[0].number
+
+    def add(self, met: Met, tokens: int) -> None:
+        """Add what was met behind so many tokens."""
+        self.count += met.times
+        for number, where in met.places[: EXAMPLES - len(self.places)]:
+            self.places.append(Place(tokens + number, where))
 
 
 class SchemeCounter:
@@ -78,19 +110,36 @@ class SchemeCounter:
             file: name of the file, for messages.
         """
         self._sentences += 1
-        previous = _START
+        previous = START
         for position, tag in enumerate(tags):
             self._tokens += 1
-            key = tag
+            key = key_of(tag)
             if not _belongs(tag):
-                key = UNKNOWN
                 self._middles += tag.startswith("M-")
                 self._first_stranger = self._first_stranger or tag
                 self._note(self._strangers, position, lines, file)
             self._note(self._seen(previous, key), position, lines, file)
             previous = key
         if tags:
-            self._note(self._seen(previous, _END), len(tags) - 1, lines, file)
+            self._note(self._seen(previous, END), len(tags) - 1, lines, file)
+
+    def add_counted(self, tokens: int, pairs: Iterable[Met], strangers: Met, middles: int) -> None:
+        """Add what was counted elsewhere, of whole sentences.
+
+        Args:
+            tokens: how many tokens they have.
+            pairs: neighbours by `key_of`, `START` and `END` beside the first and the last of a
+                sentence; the places of one are in order, and of two with the same first place
+                the one that ends a sentence comes last.
+            strangers: tags outside every scheme, counted together under the first of them.
+            middles: how many of those begin with ``M-``.
+        """
+        for met in pairs:
+            self._seen(met.before, met.key).add(met, self._tokens)
+        self._first_stranger = self._first_stranger or strangers.key
+        self._strangers.add(strangers, self._tokens)
+        self._middles += middles
+        self._tokens += tokens
 
     def result(self) -> Scheme:
         """Decide.
@@ -119,11 +168,12 @@ class SchemeCounter:
         self, seen: _Seen, position: int, lines: Sequence[int] | None, file: str | None
     ) -> None:
         seen.count += 1
-        if len(seen.places) >= _EXAMPLES:
+        if len(seen.places) >= EXAMPLES:
             return
         line = f"line {lines[position]}" if lines else f"sentence {self._sentences}"
         where = f"{file}:{lines[position]}" if file and lines else line
-        seen.places.append((self._tokens, where if lines or not file else f"{file}: {line}"))
+        where = where if lines or not file else f"{file}: {line}"
+        seen.places.append(Place(self._tokens, where.__str__))
 
     def _choose(self, letters: set[str]) -> Scheme:
         """Take the first scheme whose letters fit and that leaves at most 1 % to repair."""
@@ -136,31 +186,34 @@ class SchemeCounter:
         for name in candidates:
             illegal = {pair: seen for pair, seen in self._pairs.items() if _illegal(*pair, name)}
             count = sum(seen.count for seen in illegal.values())
-            places = sorted(place for seen in illegal.values() for place in seen.places)
+            places = sorted((p for seen in illegal.values() for p in seen.places), key=_number)
             if count * _SPANS_PER_FAULT <= spans:
-                return Scheme(name, count, [place for _, place in places[:_EXAMPLES]])
-            before, after = min(illegal, key=lambda pair: illegal[pair].places[0])
+                return Scheme(name, count, [place.where() for place in places[:EXAMPLES]])
+            before, after = min(illegal, key=lambda pair: illegal[pair].first)
             clauses.append(
-                f"{places[0][1]}: {after} after {before} is illegal in {name} "
+                f"{places[0].where()}: {after} after {before} is illegal in {name} "
                 f"({count} such places in {spans} spans)"
             )
         raise self._mixed_error(clauses)
 
     def _first(self, letters: set[str], scheme: str) -> str:
         """Say where one of the prefixes of a scheme was met first."""
-        (_, place), tag = min(
-            (seen.places[0], tag)
-            for (_, tag), seen in self._pairs.items()
-            if tag[1:2] == "-" and tag[0] in letters
+        (_, tag), seen = min(
+            (
+                (pair, seen)
+                for pair, seen in self._pairs.items()
+                if pair[1][1:2] == "-" and pair[1][0] in letters
+            ),
+            key=lambda found: (found[1].first, found[0][1]),
         )
-        return f"{place}: {tag} belongs to {scheme}"
+        return f"{seen.places[0].where()}: {tag} belongs to {scheme}"
 
     def _outside_error(self, inside: set[str]) -> DataError:
         tag = self._first_stranger
         middles = " (BMES is not: write M- as I-)" if self._middles else ""
         return DataError(
-            f"{self._strangers.places[0][1]}: tag {tag!r} does not belong to the scheme of the "
-            "other tags, expected O or PREFIX-LABEL with a prefix of B, I, E, S, L or U."
+            f"{self._strangers.places[0].where()}: tag {tag!r} does not belong to the scheme of "
+            "the other tags, expected O or PREFIX-LABEL with a prefix of B, I, E, S, L or U."
             f"{nearest(tag, sorted(inside | {OUTSIDE}))} {KNOWN_SCHEMES}{middles}. "
             f"Fix the line, or {_REMEDY}"
         )
@@ -172,12 +225,16 @@ class SchemeCounter:
         )
 
 
+def _number(place: Place) -> int:
+    return place.number
+
+
 def _belongs(tag: str) -> bool:
     return tag in (OUTSIDE, UNKNOWN) or (len(tag) > 2 and tag[1] == "-" and tag[0] in PREFIXES)
 
 
 def _split_key(key: str) -> tuple[str, str]:
-    return (OUTSIDE, "") if key in (_START, _END) else split_tag(key)
+    return (OUTSIDE, "") if key in (START, END) else split_tag(key)
 
 
 def _illegal(first: str, second: str, scheme: str) -> bool:

@@ -268,14 +268,17 @@ def word_vocabulary(
     """
     merged: Counter[str] = Counter()
     with_vector = set(vector_words)
-    letters: Counter[str] = Counter()
+    by_count: dict[int, list[str]] = {}
     for word, n in counts.items():
         key = word.lower() if lowercase else word
-        if key not in with_vector and any(c.isdigit() for c in key):
+        if key not in with_vector and not key.isalpha() and any(map(str.isdigit, key)):
             key = _DIGIT.sub("0", key)
         merged[key] += n
-        for letter in word:
-            letters[letter] += n
+        by_count.setdefault(n, []).append(word)
+    letters: Counter[str] = Counter()
+    for n, words in by_count.items():  # most words are rare, and counted at once
+        for letter, times in Counter("".join(words)).items():
+            letters[letter] += n * times
     tokens = [t for t in ranked(merged, min_count) if t not in with_vector]
     tokens.extend(dict.fromkeys(vector_words))
     return Vocabulary(

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 
+import seqlab
 from seqlab.errors import UsageError
 from seqlab.subwords import SubwordVocabulary, train_tokenizer
 
@@ -38,6 +39,7 @@ SMOKE = {
     "memory": ["run", "--task", "adding", "--cells", "rnn", "--lengths", "4", "--seeds", "1"]
     + ["--steps", "2", "--hidden", "2", "--results", "{folder}/memory.json"],
     "recipes": ["speed", "ner"],
+    "scale": ["memory", "--quick"],
     "tagger": ["train", "overhead", "predict", "profile", "time-to", "gpu", "--device", "cpu"]
     + ["--quick", "--threads", "1", "--results", "{folder}/tagger.json"],
     "zoo": ["table", "--check"],
@@ -77,6 +79,11 @@ PRINTS = {
     "memory": [r"adding rnn: rate 0\.\d+, mean error [\d.]+"] * 4
     + [r"adding rnn, length 4, seed 1: test error [\d.]+ after 1 evaluations, [\d.]+ s"],
     "recipes": [r"recipe .*", r"ner +[\d,]+ +[\d,]+ +[\d,]+  .*threads: \d+.*"],
+    "scale": [
+        r"memory  tagging +300 sentences: first step after [\d.]+ s, again [\d.]+ s \([\d.]+ s of "
+        r"a processor\), plus imports of [\d.]+ s; [\d,]+ MB anonymous \(most [\d,]+, first "
+        r"[\d,]+\), [\d,]+ MB mapped, [\d,]+ parameters"
+    ],
     "tagger": [
         *raced("train"),
         r"overhead seqlab fit [\d.]+ ms a step, a bare loop [\d.]+ ms: [\d.]+×",
@@ -137,7 +144,7 @@ def recipes() -> ModuleType:
 
 def test_all_benchmarks_are_found() -> None:
     assert {script.stem for script in SCRIPTS} == set(SMOKE)
-    assert len(SCRIPTS) == 10
+    assert len(SCRIPTS) == 11
 
 
 @pytest.mark.slow
@@ -175,6 +182,35 @@ def bert(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def cells(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return load("cells")
+
+
+@pytest.fixture
+def scale(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load("scale")
+
+
+def test_the_tables_of_scale_fit_the_results(scale: ModuleType) -> None:
+    assert scale.table(argparse.Namespace(check=True)) == 0
+
+
+@pytest.mark.parametrize("task", ["tagging", "classification", "translation"])
+def test_a_drawn_corpus_is_one_that_the_task_reads(
+    scale: ModuleType, tmp_path: Path, task: str
+) -> None:
+    scale.write_corpus(tmp_path / "my", task, 60)
+    languages = {"source_language": "en", "target_language": "xx"} if task == "translation" else {}
+    data: Any = {
+        "tagging": seqlab.TaggingData,
+        "classification": seqlab.ClassificationData,
+        "translation": seqlab.TranslationData,
+    }[task](str(tmp_path / "my"), **languages)
+    assert {part: len(rows) for part, rows in data.splits.items()} == {
+        "train": 60,
+        "validation": 500,
+        "test": 500,
+    }
+    data.setup("fit")
 
 
 def test_the_table_of_cells_fits_the_results(cells: ModuleType) -> None:

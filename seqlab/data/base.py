@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,12 +17,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from seqlab.batch import Batch, FormTable
 from seqlab.data.cache import entry_of
+from seqlab.data.mapping import MappedIds
 from seqlab.data.sampling import BucketSampler, is_first, world
 from seqlab.errors import DataError, check_range
 from seqlab.subwords import SubwordVocabulary, vocabulary_from_json
 from seqlab.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
+Ids = NDArray[np.int32] | MappedIds
 
 
 class Sequences(Protocol):
@@ -54,7 +56,7 @@ class BatchedSplit(Protocol):
 
 @dataclass
 class Encoded:
-    """A split as numbers, all its sequences end to end: a few bytes a token, no Python objects.
+    """A split as numbers, all its sequences end to end, in memory or mapped from disk.
 
     Attributes:
         forms: ``(token,)`` int32, rows of the form table.
@@ -64,10 +66,10 @@ class Encoded:
         rows: ``(sequence,)`` int64, the row of the corpus that each sequence is (a part of).
     """
 
-    forms: NDArray[np.int32]
+    forms: Ids
     offsets: Ints
-    target: NDArray[np.int32] | None = None
-    features: list[NDArray[np.int32]] = field(default_factory=list)
+    target: Ids | None = None
+    features: Sequence[Ids] = field(default_factory=list)
     rows: Ints | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Files made of corpora, to be memory-mapped: written once, checked at every use, safe to race."""
+"""Files made of corpora, to be memory-mapped: written once, checked when used, safe to race."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -21,6 +21,8 @@ READER_VERSION = 1
 ROWS = "rows.arrow"
 NOTES = "notes.json"
 _CHUNK = 1 << 20
+_LARGE = 16 << 20  # bytes; larger files are known again by their size and time of last change
+_SETTLED = 2.0  # seconds after which another change of a file gives it another time
 _BATCH_ROWS = 1000
 _BATCH_TOKENS = 100_000  # documents can be long: a batch is bounded by tokens too
 _PATIENCE = 5.0  # seconds without a word on what is going on
@@ -62,6 +64,50 @@ def chunks_of(path: Path) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
+
+
+def file_digest(cache: Path, file: Path, *about: object) -> str:
+    """Hash a file together with what decides how it is read; see `digest_of`.
+
+    A large file is read once: the digest is kept beside the size of the file, its number on the
+    disk, and when it and its entry were last changed, and holds until one of these is another.
+
+    Args:
+        cache: where that is kept.
+        file: the file.
+        about: further values, as JSON can write them.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    before = _state_of(file)
+    if before is None:
+        return digest_of(chunks_of(file), *about)
+    note = cache / "known" / f"{digest_of([], str(file.absolute()), *about)[:40]}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(note.read_bytes())
+        if known["state"] == before:
+            return str(known["digest"])
+    digest = digest_of(chunks_of(file), *about)
+    settled = time.time() - max(before[-2:]) / 1e9 > _SETTLED  # clocks of files are coarse
+    if settled and _state_of(file) == before:
+        with suppress(OSError):  # it is hashed again the next time
+            note.parent.mkdir(parents=True, exist_ok=True)
+            aside = note.with_name(f"{note.name}.{os.getpid()}-{secrets.token_hex(4)}")
+            aside.write_text(json.dumps({"state": before, "digest": digest}), encoding="utf-8")
+            os.replace(aside, note)
+    return digest
+
+
+def _state_of(file: Path) -> list[int] | None:
+    """Return what changes when a large file does; None for other files."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}.") from error
+    if status.st_size <= _LARGE:
+        return None
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def cached_rows(
@@ -112,6 +158,18 @@ def entry_of(rows: Any) -> str:
     return keys[0] if len(keys) == 1 else digest_of([], *keys)
 
 
+def rows_key(rows: Any) -> str:
+    """Return what rows are known by that are mapped from files of the cache.
+
+    The names of such files say what is in them, down to the numbers of rows that are held out.
+
+    Args:
+        rows: a split, a ``datasets.Dataset``.
+    """
+    files = [Path(file["filename"]) for file in rows.cache_files]
+    return digest_of([], len(rows), *((file.parent.name, file.name) for file in files))
+
+
 def cached_files(
     folder: Path,
     key: str,
@@ -150,10 +208,32 @@ def _checked_notes(entry: Path, names: Sequence[str]) -> list[str] | None:
     """Give an entry's notes, or None where a file is missing, cut or changed."""
     try:
         about = json.loads((entry / NOTES).read_bytes())
-        whole = about["sha256"] == _digests({name: entry / name for name in names})
+        digests, stamps = about["sha256"], about.get("stamps", {})
+        whole = set(digests) == set(names) and all(
+            _is_whole(entry / name, digests[name], stamps.get(name)) for name in names
+        )
         return [str(note) for note in about["notes"]] if whole else None
     except (OSError, DataError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_whole(file: Path, digest: str, stamp: list[int] | None) -> bool:
+    """Whether a file is as it was written: by its stamp where it is large, else by its bytes."""
+    now = _stamp(file)
+    return (now is not None and now == stamp) or digest_of(chunks_of(file)) == digest
+
+
+def _stamp(file: Path) -> list[int] | None:
+    """Return the size of a large file and when it was last changed; None for other files."""
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns] if status.st_size > _LARGE else None
+
+
+def _settle(sink: IO[bytes]) -> None:
+    """Bring a large file to the disk: its stamp must not outlive its bytes when power fails."""
+    sink.flush()
+    if sink.tell() > _LARGE:
+        os.fsync(sink.fileno())
 
 
 def _digests(files: Mapping[str, Path]) -> dict[str, str]:
@@ -170,11 +250,18 @@ def _written(
         for file in aside.values():
             stack.callback(file.unlink, missing_ok=True)
         with ExitStack() as opened:
-            notes = write({name: opened.enter_context(aside[name].open("xb")) for name in names})
+            sinks = {name: opened.enter_context(aside[name].open("xb")) for name in names}
+            notes = write(sinks)
+            for sink in sinks.values():
+                _settle(sink)
         others = _checked_notes(entry, names)
         if others is not None:  # another process was faster; what it wrote may be in use
             return others
-        about = {"sha256": _digests({name: aside[name] for name in names}), "notes": notes}
+        about = {
+            "sha256": _digests({name: aside[name] for name in names}),
+            "stamps": {name: _stamp(aside[name]) for name in names},
+            "notes": notes,
+        }
         aside[NOTES].write_bytes(json.dumps(about).encode())
         for name, file in aside.items():
             os.replace(file, entry / name)

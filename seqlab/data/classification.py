@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqlab.batch import Batch, FormTable
-from seqlab.data.base import Encoded, EncodedDataset, Ints, flat_ids, token_counts
+from seqlab.data.base import Encoded, EncodedDataset, Ids, Ints
 from seqlab.data.corpus import CorpusData
 from seqlab.data.folders import texts_of
 from seqlab.data.labelled import LabelledReader
-from seqlab.data.windows import cut_evenly
+from seqlab.data.windows import cut_evenly, has_long
 from seqlab.errors import DataError, RecipeError, nearest
 from seqlab.vocabulary import Vocabulary, ranked
 
@@ -34,7 +34,7 @@ class TextLabels(NamedTuple):
         offsets: ``(text + 1,)`` int64, where those of each text begin and end.
     """
 
-    ids: NDArray[np.int32]
+    ids: Ids
     offsets: Ints
 
     def texts(self, wanted: NDArray[np.bool_]) -> Ints:
@@ -155,7 +155,7 @@ class ClassificationData(CorpusData):
 
     def _counts(self, part: str) -> dict[str, int]:
         """Count the texts that have each label."""
-        return token_counts([self.splits[part].data.column("labels")])
+        return self._coded(part, "labels").by_value()
 
     def _place_at(self, part: str, row: int | np.integer[Any]) -> str:
         """Name a text as ``file:line``, or as the file it is."""
@@ -165,10 +165,12 @@ class ClassificationData(CorpusData):
     def _place_of(self, part: str, label: str) -> str:
         """Find the first text with a label."""
         found = self._labels(part, lambda names: [name == label for name in names])
-        return self._place_at(part, found.texts(found.ids == 1)[0])
+        return self._place_at(part, found.texts(found.ids[:] == 1)[0])
 
     def _labels(self, part: str, encode: Any) -> TextLabels:
-        return TextLabels(*flat_ids(self.splits[part].data.column("labels"), encode))
+        labels = self._coded(part, "labels")
+        numbers = np.array(encode(labels.values), np.int32)
+        return TextLabels(labels.ids.standing_for(numbers), labels.offsets)
 
     def _check_fit(self, target: Vocabulary) -> None:
         if target.scheme not in ("label", "labels"):
@@ -222,7 +224,7 @@ class ClassificationData(CorpusData):
             split, lambda names: [target.id(name) if name in target else -1 for name in names]
         )
         column = self.splits[split].data.column("labels")
-        strange = labels.texts(labels.ids < 0)
+        strange = labels.texts(labels.ids[:] < 0)
         if scored:
             if len(strange):
                 self._tell_unknown(split, strange)
@@ -233,14 +235,14 @@ class ClassificationData(CorpusData):
                 f"{self._place_at(split, strange[0])}: {_NOT_KNOWN} the label "
                 f"{unknown!r}.{nearest(unknown, target.tokens)}"
             )
-        long = cut_evenly(encoded, self.max_length)
-        if long:
+        if has_long(encoded, self.max_length):
+            long = cut_evenly(encoded, self.max_length)
             self.note(
                 f"{long} training texts of more than {self.max_length} tokens were cut into even "
                 "pieces, each with the labels of its text; nothing was left out (data.max_length)."
             )
         size = len(target) if self._several else None
-        hidden = self._hidden(encoded.forms)
+        hidden = self._hidden(split)
         return LabelledDataset(encoded, self._forms, labels, size, hidden, self.seed)
 
     def _tell_unknown(self, split: str, rows: Sequence[int] | Ints) -> None:

@@ -15,10 +15,9 @@ from seqlab.data.base import (
     Encoded,
     EncodedDataset,
     SequenceDataModule,
-    flat_ids,
-    token_counts,
     vocabularies_of,
 )
+from seqlab.data.coded import Coded, coded
 from seqlab.data.finding import find_file, find_splits
 from seqlab.data.holding import hold_out
 from seqlab.data.joining import FILE, load_joined
@@ -116,6 +115,7 @@ class CorpusData(SequenceDataModule, ABC):
         self._vocabularies: dict[str, Vocabulary] = {}
         self._tables: dict[str, EncodedDataset] = {}
         self._forms: FormTable | None = None
+        self._columns: dict[tuple[str, str], Coded] = {}
 
     @abstractmethod
     def _reader(self) -> Reader:
@@ -243,9 +243,8 @@ class CorpusData(SequenceDataModule, ABC):
         return list(self.labels)
 
     def _source_vocabulary(self) -> Vocabulary:
-        train = self.splits["train"].data
         given = None if self.vectors is None else read_vectors(self.vectors)
-        counts = token_counts([train.column("tokens")])
+        counts = self._coded("train", "tokens").by_value()
         vocab = word_vocabulary(
             counts,
             lowercase=self.lowercase,
@@ -255,7 +254,7 @@ class CorpusData(SequenceDataModule, ABC):
         )
         for name in self.splits["train"].column_names:
             if name not in (*self._own_columns, FILE):
-                values = ranked(token_counts([train.column(name)]))
+                values = ranked(self._coded("train", name).by_value())
                 vocab.features[name] = Vocabulary(values, padding=True, unknown=1)
         if given is not None:
             vocab.vectors = given.rows(vocab)
@@ -285,25 +284,35 @@ class CorpusData(SequenceDataModule, ABC):
         return self._tables[key]
 
     def _encoded(self, split: str) -> Encoded:
-        """Encode the words of a split and their features."""
+        """Encode the words of a split and their features: numbers on disk, looked up by batches."""
         assert self._forms is not None
-        rows = self.splits[split]
-        forms, offsets = flat_ids(rows.data.column("tokens"), self._forms.index)
-        if offsets[-1] == 0:
+        words = self._coded(split, "tokens")
+        if words.offsets[-1] == 0:
             raise DataError(
                 f"the {split} split of {self._corpus} is empty: it holds no {self._reader().noun}."
             )
-        features = [
-            flat_ids(rows.data.column(name), vocab.encode)[0]
-            for name, vocab in self._vocabularies["source"].features.items()
-        ]
-        return Encoded(forms, offsets, None, features)
+        forms = self._forms.index(words.values).astype(np.int32)
+        features = []
+        for name, vocab in self._vocabularies["source"].features.items():
+            values = self._coded(split, name)
+            numbers = np.array(vocab.encode(values.values), np.int32)
+            features.append(values.ids.standing_for(numbers))
+        return Encoded(words.ids.standing_for(forms), words.offsets, None, features)
 
-    def _hidden(self, forms: np.ndarray) -> np.ndarray:
+    def _coded(self, split: str, name: str) -> Coded:
+        """Return a column of a split as numbers."""
+        key = (split, name)
+        if key not in self._columns:
+            self._columns[key] = coded(self.splits[split], name)
+        return self._columns[key]
+
+    def _hidden(self, split: str) -> np.ndarray:
         """Say for every word form with what probability it is hidden."""
         assert self._forms is not None
+        split_words = self._coded(split, "tokens")
         words = self._forms.words  # (form,)
-        counts = np.bincount(words[forms], minlength=len(self._forms.vocab))
+        here = words[self._forms.index(split_words.values)]  # (distinct,)
+        counts = np.bincount(here, split_words.counts, minlength=len(self._forms.vocab))
         rare = counts == 1
         if self._forms.vocab.vectors is not None:
             rare &= self._forms.vocab.vectors[:, 0].isnan().numpy()

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from seqlab.caches import cache_folder
 from seqlab.data.base import Ints
-from seqlab.data.cache import announced, cached_files, digest_of
+from seqlab.data.cache import announced, cached_files, digest_of, rows_key
+from seqlab.data.mapping import mapped
 from seqlab.subwords import SubwordVocabulary, TokenizerKind, train_tokenizer
 
 # Part of every key: raise it when other ids come of the same texts.
@@ -40,8 +41,8 @@ class FlatIds:
     def __init__(self, folder: Path, side: str) -> None:
         self._place = (folder, side)
         ids, offsets = _files_of(side)
-        self.ids: NDArray[np.int32] = np.asarray(np.memmap(folder / ids, "<i4", "r"))
-        self.offsets: Ints = np.asarray(np.memmap(folder / offsets, "<i8", "r"))
+        self.ids: NDArray[np.int32] = mapped(folder / ids, "<i4")
+        self.offsets: Ints = mapped(folder / offsets, "<i8")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FlatIds, self._place  # another process maps the files too
@@ -106,11 +107,13 @@ class EncodedPairs:
 
 
 def content_of(split: Any) -> str:
-    """Hash the texts of a split.
+    """Return what the texts of a split are known by: the files they are mapped from, or a hash.
 
     Args:
         split: a ``datasets.Dataset`` with columns ``source`` and ``target``.
     """
+    if split.cache_files:
+        return rows_key(split)
     digest = hashlib.sha256()
     for texts in chain.from_iterable(_chunks_of(split, side) for side in _SIDES):
         digest.update("\0".join([*texts, "\0"]).encode())  # no text holds control characters

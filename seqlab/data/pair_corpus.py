@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.caches import cache_folder
-from seqlab.data.cache import cached_rows, chunks_of, digest_of
+from seqlab.data.cache import cached_rows, digest_of, file_digest
 from seqlab.data.finding import find_splits
 from seqlab.data.pair_records import ROLES, PairReader
 from seqlab.data.pair_rows import Languages, PairRow
@@ -81,9 +81,10 @@ def _cached(pair: ParallelFiles) -> tuple[Path, list[str]]:
     def read(dirt: Dirt) -> Iterator[PairRow]:
         return read_parallel(pair, dirt)
 
-    sides = [(file.name, digest_of(chunks_of(file))) for file in pair]
+    cache = cache_folder("datasets")
+    sides = [(file.name, file_digest(cache, file)) for file in pair]
     key = digest_of([], "parallel", sides)
-    return cached_rows(cache_folder("datasets"), key, pair.name, read, "pair")
+    return cached_rows(cache, key, pair.name, read, "pair")
 
 
 def _files_of(found: Found) -> dict[str, str]:

@@ -15,13 +15,16 @@ class Renaming:
         names: by a label of spans or a whole tag what it is to be called; None makes tokens of
             spans with the label ``O``.
 
+    Attributes:
+        names: as given.
+
     Raises:
         RecipeError: a new name is empty, or a label is to be called ``O`` (which None says).
     """
 
     def __init__(self, names: Mapping[str, str | None] | None = None) -> None:
-        self._names = dict(names or {})
-        for old, new in self._names.items():
+        self.names = dict(names or {})
+        for old, new in self.names.items():
             if new == OUTSIDE or new == "":
                 raise RecipeError(
                     f"data.rename.{old} is {new!r}, which is no label: give it a name, or null to "
@@ -29,7 +32,7 @@ class Renaming:
                 )
 
     def __bool__(self) -> bool:
-        return bool(self._names)
+        return bool(self.names)
 
     def tags(self, tags: Sequence[str]) -> list[str]:
         """Rename the tags of a sentence; spans that touch and now share a label stay two.
@@ -41,16 +44,16 @@ class Renaming:
             >>> names.tags(["I-group", "I-firm"])
             ['I-ORG', 'B-ORG']
         """
-        if not self._names:
+        if not self.names:
             return list(tags)
         renamed: list[str] = []
         before: tuple[str, str | None] = ("", None)
         for tag in tags:
             prefix, label = _parts(tag)
-            new = self._names.get(tag, self._names.get(label, label))
+            new = self.names.get(tag, self.names.get(label, label))
             if new is None:
                 renamed.append(OUTSIDE)
-            elif not prefix or tag in self._names:
+            elif not prefix or tag in self.names:
                 renamed.append(new)
             else:
                 touches = prefix == "I" and before[1] == new and before[0] != label
@@ -71,7 +74,7 @@ class Renaming:
         tags = list(tags)
         labels = {label: bool(prefix) for prefix, label in map(_parts, tags)}
         labels = dict.fromkeys(tags, False) | labels
-        for old, new in self._names.items():
+        for old, new in self.names.items():
             if old not in labels:
                 raise RecipeError(
                     f"data.rename: no tag of {corpus} has the label {old!r}.{nearest(old, labels)}"

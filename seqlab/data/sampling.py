@@ -33,12 +33,12 @@ def cut(lengths: Ints, order: Ints, batch_size: int, tokens_per_batch: int) -> l
     """
     batches: list[Ints] = []
     start, longest = 0, 0
-    for i, row in enumerate(order):
-        longest = max(longest, int(lengths[row]))
+    for i, length in enumerate(lengths[order].tolist()):
+        longest = max(longest, length)
         size = i - start + 1
         if size > 1 and (size > batch_size or longest * size > tokens_per_batch):
             batches.append(order[start:i])
-            start, longest = i, int(lengths[row])
+            start, longest = i, length
     if start < len(order):
         batches.append(order[start:])
     return batches

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from seqlab.caches import cache_folder
-from seqlab.data.cache import cached_rows, chunks_of, digest_of
+from seqlab.data.cache import cached_rows, digest_of, file_digest
 from seqlab.data.finding import SPLITS, expanded, find_splits, split_of
 from seqlab.data.folders import content_of
 from seqlab.data.formats import read_rows
@@ -191,8 +191,11 @@ def _read_files(
         def read(dirt: Dirt, file: Path = file) -> Iterator[TableRow]:
             return reader.rows(file, dirt)
 
-        content = content_of(file) if file.is_dir() else chunks_of(file)
-        key = digest_of(content, file.name, *reader.about())
+        about = (file.name, *reader.about())
+        if file.is_dir():
+            key = digest_of(content_of(file), *about)
+        else:
+            key = file_digest(cache, file, *about)
         notes += _put(tables, split, cache, key, file.name, read, reader.noun)
     return tables, notes
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from seqlab.data.base import Encoded, EncodedDataset, token_counts
+from seqlab.data.base import Encoded, EncodedDataset, Ids
+from seqlab.data.cache import digest_of
+from seqlab.data.coded import Coded, cached_ids, coded
 from seqlab.data.corpus import CorpusData
 from seqlab.data.renaming import Renaming
 from seqlab.data.sources import Reader, TaggedReader
-from seqlab.data.windows import cut_documents
+from seqlab.data.tag_counts import TagCounts
+from seqlab.data.tag_ids import STRANGE, TagIds
+from seqlab.data.windows import cut_documents, has_long
 from seqlab.errors import DataError, nearest
 from seqlab.schemes import SchemeCounter
 from seqlab.tags import UNKNOWN, convert, split_tag
@@ -20,6 +25,8 @@ from seqlab.vocabulary import Vocabulary
 
 SchemeName = Literal["auto", "iob1", "iob2", "bioes", "bilou", "none"]
 _PREFIXES = {"iob2": "BI", "bioes": "BIES"}
+# Part of a key: raise it when other ids come of the same tags.
+_VERSION = 1
 
 
 class Sentence(NamedTuple):
@@ -67,8 +74,10 @@ class TaggingData(CorpusData):
 
     def _survey(self) -> None:
         if self.rename and self.vocabularies_from is None:
-            columns = [rows.data.column("tags") for rows in self.splits.values()]
-            self.rename.check(token_counts(columns), self._corpus)
+            self.rename.check(
+                {tag for part in self.splits for tag in self._coded(part, "tags").values},
+                self._corpus,
+            )
         self._scheme = self._find_scheme()
 
     def _check_fit(self, target: Vocabulary) -> None:
@@ -84,12 +93,23 @@ class TaggingData(CorpusData):
                 f"{self._scheme}: say in data.columns where the tags stand that the model learnt."
             )
 
-    def _sentences(self, part: str) -> Iterator[Sentence]:
+    def _tags(self, part: str) -> Coded:
+        """Return the tags of a split under their new names, as numbers."""
         if "tags" not in self.splits[part].column_names:
             raise DataError(
                 f"the {part} split of {self._corpus} has no tags: say where they stand in "
                 "data.columns."
             )
+        if not self.rename:
+            return self._coded(part, "tags")
+        key = (part, "renamed tags")
+        if key not in self._columns:
+            about = sorted(self.rename.names.items())
+            self._columns[key] = coded(self.splits[part], "tags", self.rename.tags, about)
+        return self._columns[key]
+
+    def _sentences(self, part: str) -> Iterator[Sentence]:
+        """Read the tags of a split one sentence after the other, as to find a place in it."""
         for file, rows in self._files(part):
             for piece in rows.select_columns(["tags", "lines"]).iter(batch_size=1000):
                 for tags, lines in zip(piece["tags"], piece["lines"], strict=True):
@@ -100,8 +120,9 @@ class TaggingData(CorpusData):
             return self.scheme
         counter = SchemeCounter()
         for part in self.splits:
-            for sentence in self._sentences(part):
-                counter.add(*sentence)
+            tags = self._tags(part)
+            counts = TagCounts(counter, tags.values, partial(self._place, part))
+            counts.add(tags.ids, tags.offsets)
         found = counter.result()
         if found.repaired:
             self.note(
@@ -109,6 +130,13 @@ class TaggingData(CorpusData):
                 f"them (the first at {', '.join(found.examples)})."
             )
         return found.name
+
+    def _place(self, part: str, token: int) -> str:
+        """Name the place of a token, as ``file:line``."""
+        offsets = self._tags(part).offsets
+        row = int(np.searchsorted(offsets, token, side="right")) - 1
+        line = self.splits[part][row]["lines"][token - int(offsets[row])]
+        return f"{self._file_of(part, row)}:{line}"
 
     def _first(self, wanted: Callable[[str], bool]) -> str:
         """Find the first tag of the training split that is wanted, as ``file:line``."""
@@ -123,10 +151,8 @@ class TaggingData(CorpusData):
         return "none" if self._scheme == "none" else self.tag_scheme
 
     def _target_vocabulary(self) -> Vocabulary:
-        tags: Counter[str] = Counter()
+        tags = self._tags("train").by_value()
         labels: Counter[str] = Counter()
-        for sentence in self._sentences("train"):
-            tags.update(sentence.tags)
         tags.pop(UNKNOWN, None)
         if self._scheme == "none":
             return Vocabulary(self._chosen(tags, self._place_of), written="none")
@@ -153,14 +179,14 @@ class TaggingData(CorpusData):
     def _with_target(self, split: str, encoded: Encoded, scored: bool) -> EncodedDataset:
         assert self._forms is not None
         if not scored:
-            encoded.target = np.concatenate([self._ids(s) for s in self._sentences(split)])
-            long = cut_documents(encoded, self._opening_tags(), self.max_length)
-            if long:
+            encoded.target = self._target_ids(split)
+            if has_long(encoded, self.max_length):
+                long = cut_documents(encoded, self._opening_tags(), self.max_length)
                 self.note(
                     f"{long} training documents of more than {self.max_length} tokens were cut "
                     "into pieces between spans; nothing was left out (data.max_length)."
                 )
-            hidden = self._hidden(encoded.forms)
+            hidden = self._hidden(split)
             return EncodedDataset(encoded, self._forms, None, hidden, self.seed)
         rows = self.splits[split]
         column = rows.data.column("tags")
@@ -175,21 +201,39 @@ class TaggingData(CorpusData):
 
         return EncodedDataset(encoded, self._forms, gold)
 
-    def _ids(self, sentence: Sentence) -> np.ndarray:
-        tags, lines, file = sentence
+    def _target_ids(self, split: str) -> Ids:
+        """Return what the tags of a split are to the model, -1 where nobody knows."""
+        tags, vocab = self._tags(split), self._vocabularies["target"]
+        try:
+            made = TagIds(tags.values, vocab)
+        except DataError:  # only where the recipe names the scheme
+            self._check_tags(split)
+            raise
+        if not made.spans:
+            if (made.plain == STRANGE).any():
+                self._check_tags(split)
+            return tags.ids.standing_for(made.plain)
+
+        def parts() -> Iterator[np.ndarray]:
+            for part in made.parts(tags.ids, tags.offsets):
+                if (part == STRANGE).any():
+                    self._check_tags(split)
+                yield part
+
+        key = digest_of([], "tags", _VERSION, tags.key, vocab.scheme, vocab.tokens)
+        return cached_ids(key, "target.ids", parts)
+
+    def _check_tags(self, split: str) -> None:
+        """Refuse the first tag that the model does not know, with its place."""
         vocab = self._vocabularies["target"]
-        ids = np.empty(len(tags), np.int32)
-        for i, tag in enumerate(convert(tags, self._scheme, vocab.scheme)):
-            if tag == UNKNOWN:
-                ids[i] = -1
-            elif tag in vocab:
-                ids[i] = vocab.id(tag)
-            else:
-                raise DataError(
-                    f"{file}:{lines[i]}: the model does not know the tag "
-                    f"{tags[i]!r}.{nearest(tag, vocab.tokens)}"
-                )
-        return ids
+        for tags, lines, file in self._sentences(split):
+            written = convert(tags, self._scheme, vocab.scheme)
+            for tag, line, new in zip(tags, lines, written, strict=True):
+                if new != UNKNOWN and new not in vocab:
+                    raise DataError(
+                        f"{file}:{line}: the model does not know the tag "
+                        f"{tag!r}.{nearest(new, vocab.tokens)}"
+                    )
 
     def _opening_tags(self) -> np.ndarray:
         """Say for every tag whether a document may be cut before it; the last entry is for -1."""

@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 from seqlab.data.base import Encoded
 
 
+def has_long(encoded: Encoded, limit: int) -> bool:
+    """Say whether a split has documents to be cut, or to be left out because they are empty."""
+    lengths = encoded.lengths
+    return bool(len(lengths)) and bool(lengths.max() > limit or lengths.min() == 0)
+
+
 def cut_documents(encoded: Encoded, opens: NDArray[np.bool_], limit: int) -> int:
     """Cut the documents of a split that are too long; every token stays in exactly one piece.
 
@@ -21,24 +27,19 @@ def cut_documents(encoded: Encoded, opens: NDArray[np.bool_], limit: int) -> int
         how many documents were cut.
     """
     assert encoded.target is not None
-    bounds, owners, long = [0], [], 0
-    for row, (start, end) in enumerate(
-        zip(encoded.offsets[:-1].tolist(), encoded.offsets[1:].tolist(), strict=True)
-    ):
-        begin = start
-        if end - start > limit:
-            long += 1
-            free = opens[encoded.target[start:end]]  # (token,)
+    offsets, lengths = encoded.offsets, encoded.lengths
+    long = np.flatnonzero(lengths > limit)  # (long,)
+    inner: list[int] = []  # where pieces begin within documents
+    for begin, end in zip(offsets[long].tolist(), offsets[long + 1].tolist(), strict=True):
+        start = begin
+        free = opens[encoded.target[start:end]]  # (token,)
         while end - begin > limit:
             begin += boundary(free[begin - start :], limit)
-            bounds.append(begin)
-            owners.append(row)
-        if begin < end:
-            bounds.append(end)
-            owners.append(row)
-    encoded.offsets = np.array(bounds, np.int64)
-    encoded.rows = np.array(owners, np.int64)
-    return long
+            inner += [begin] if begin < end else []
+    starts = np.sort(np.concatenate([offsets[:-1][lengths > 0], np.array(inner, np.int64)]))
+    encoded.rows = np.searchsorted(offsets, starts, side="right") - 1
+    encoded.offsets = np.append(starts, offsets[-1])
+    return len(long)
 
 
 def cut_evenly(encoded: Encoded, limit: int) -> int:

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from seqlab.batch import Batch, FormTable
+from seqlab.data import coded
 from seqlab.data.base import Encoded
 from seqlab.data.classification import ClassificationData, LabelledDataset, TextLabels
+from seqlab.data.mapping import MappedIds
 from seqlab.errors import DataError, RecipeError
 from seqlab.vocabulary import Vocabulary
 
@@ -673,3 +675,16 @@ def test_several_files_of_texts_are_joined_and_errors_name_their_file(tmp_path: 
     corpus(tmp_path / "my", more=[("a plot", "neg"), ("a film", "odd")])
     with pytest.raises(DataError, match=rf"^{path}/more.jsonl:2: label 'odd' is not among"):
         ClassificationData(path, train=["train.jsonl", "more.jsonl"], labels=LABELS).setup("fit")
+
+
+def test_numbers_of_a_split_are_mapped_from_disk_and_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = corpus(tmp_path / "my", train=texts(40), dev=texts(9, 1))
+    encoded = ClassificationData(home).dataset("train", scored=False).encoded
+    assert isinstance(encoded.forms, MappedIds)
+    assert isinstance(encoded.offsets.base, np.memmap)
+    for module, name in ((coded, "flat_ids"), (coded, "token_counts")):
+        monkeypatch.setattr(module, name, None)
+    again = ClassificationData(home).dataset("train", scored=False)
+    assert again.encoded.forms[:].tolist() == encoded.forms[:].tolist()

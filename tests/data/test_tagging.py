@@ -14,6 +14,9 @@ import torch
 
 from seqlab.batch import Batch, FormTable
 from seqlab.configuration import quiet
+from seqlab.data import coded, sources
+from seqlab.data.mapping import MappedIds
+from seqlab.data.tag_ids import TagIds
 from seqlab.data.tagging import TaggingData
 from seqlab.errors import DataError, RecipeError
 from seqlab.metrics import SpanF1
@@ -761,3 +764,33 @@ def test_a_file_that_is_named_twice_is_refused() -> None:
     with pytest.raises(RecipeError) as error:
         TaggingData(train=["a.conll", "b.conll", "a.conll"])
     assert str(error.value) == "data.train names a.conll twice: name each file once."
+
+
+# On disk
+
+
+@pytest.mark.parametrize("scheme", ["auto", "none"])
+def test_numbers_of_a_split_are_mapped_from_disk(home: str, scheme: Any) -> None:
+    encoded = TaggingData(home, scheme=scheme).dataset("train", scored=False).encoded
+    assert isinstance(encoded.forms, MappedIds)
+    assert isinstance(encoded.target, MappedIds)
+    assert isinstance(encoded.offsets.base, np.memmap)
+
+
+def test_a_second_module_reads_no_text(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def batches() -> list[Batch]:
+        return list(TaggingData(home, batch_size=4).train_dataloader())
+
+    first = batches()
+    for module, name in ((coded, "flat_ids"), (coded, "token_counts"), (sources, "read_rows")):
+        monkeypatch.setattr(module, name, None)
+    for name in ("_of", "_written"):
+        monkeypatch.setattr(TagIds, name, None)
+    monkeypatch.setattr(TaggingData, "_sentences", None)
+    for one, other in zip(first, batches(), strict=True):
+        assert one.target is not None
+        assert other.target is not None
+        assert torch.equal(one.source, other.source)
+        assert torch.equal(one.target, other.target)
+    with pytest.raises(TypeError):
+        TaggingData(home, tag_scheme="iob2").dataset("train", scored=False)
