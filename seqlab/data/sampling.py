@@ -133,7 +133,7 @@ class BucketSampler(Sampler[Ints]):
         Where the batches are others by now, as many in proportion are left out.
         """
         if state["epoch"] == self.epoch:
-            _, total = self._batches()
+            total = len(self._all())  # as they were, not split for many processes
             self._before = state["batches"] * total // max(state["of"], 1)
             self._own_before = state["own"]
 
