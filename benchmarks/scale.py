@@ -140,7 +140,7 @@ def memory_table(record: Mapping[str, Any]) -> Iterator[str]:
     rounds = sorted({row["rounds"] for row in record["rows"]})
     yield (
         f"{STEPS} steps; the best of {' or '.join(map(str, rounds))} second starts, beside other "
-        f"jobs (load {record['load']:g} at the end). {side_by_side.made_on(record)}"
+        f"jobs (load up to {record['load']:g}). {side_by_side.made_on(record)}"
     )
 
 
