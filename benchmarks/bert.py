@@ -162,7 +162,7 @@ def cascade(args: argparse.Namespace) -> None:
     """The threshold from the validation split; what it means on the test split."""
     import seqlab
     from seqlab import routing
-    from seqlab.training import restored
+    from seqlab.restoring import restored
 
     for corpus in args.corpora:
         both = [finished(args.runs, corpus, way) for way in (args.small, args.large)]

@@ -19,8 +19,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from seqlab.callbacks import EarlyStop
 from seqlab.data.base import SequenceDataModule
+from seqlab.early_stopping import EarlyStop
 from seqlab.errors import DataError, RecipeError, SeqlabError, TrainingError
 from seqlab.models.base import SequenceModel
 from seqlab.nn import kernels

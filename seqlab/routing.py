@@ -196,7 +196,7 @@ def validation_rows(folders: Sequence[Path], trust: bool) -> Any:
     Raises:
         UsageError: there is none, or they were not validated on the same sentences.
     """
-    from seqlab.training import restored
+    from seqlab.restoring import restored
 
     splits = []
     for folder in folders:

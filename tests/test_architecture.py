@@ -32,12 +32,13 @@ FLOORS = {
             "pairs receipts schemes significance subword_training subwords tags "
             "translation_metrics vocabulary wheels word_pieces words",
             "data models networks",
-            "abstention bundle calibration callbacks cascade confidence hub hub_push invariance "
-            "labelled model_card output pipeline probes pruning report resuming sentence stopping "
-            "storage tagged translated translation_pipeline wishes",
+            "abstention bundle calibration callbacks cascade confidence early_stopping hub "
+            "hub_push invariance labelled model_card output pipeline probes pruning report "
+            "resuming sentence stopping storage tagged translated translation_pipeline wishes",
             "budget bulk catalogue compare configuration explain interrupts lint package predict "
             "predict_cascade predict_options predict_translations printing progress reading "
-            "recipe_check routing search_arguments serve strategies training zoo zoo_build",
+            "recipe_check restoring routing search_arguments serve strategies training zoo "
+            "zoo_build",
             "__main__",
         ]
     )

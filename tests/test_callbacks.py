@@ -20,9 +20,10 @@ from torch import Tensor
 
 from seqlab import callbacks
 from seqlab.bundle import load_bundle
-from seqlab.callbacks import LAST, EarlyStop, RunKeeper
+from seqlab.callbacks import LAST, RunKeeper
 from seqlab.configuration import quiet
 from seqlab.data.tagging import TaggingData
+from seqlab.early_stopping import EarlyStop
 from seqlab.errors import BundleError
 from seqlab.models.tagger import Tagger
 from seqlab.resuming import Pace, Place

@@ -9,7 +9,7 @@ import pytest
 
 from seqlab.__main__ import main
 from seqlab.compare.outcomes import calibration_error, outcomes_of
-from seqlab.training import restored
+from seqlab.restoring import restored
 
 SMALL = ["--trainer.max_epochs", "1", "--model.hidden_size", "8"]
 

@@ -17,8 +17,8 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 
 import seqlab
-from seqlab.callbacks import EarlyStop
 from seqlab.configuration import build, quiet
+from seqlab.early_stopping import EarlyStop
 from seqlab.errors import DataError, RecipeError, TrainingError
 from seqlab.models.base import SequenceModel
 

@@ -52,7 +52,7 @@ def compare(options: Options) -> Any:
     from seqlab.compare.outcomes import Outcomes, calibration_error, outcomes_of
     from seqlab.compare.price import price_of
     from seqlab.compare.systems import gather, of_recipes
-    from seqlab.training import restored
+    from seqlab.restoring import restored
 
     systems = (
         of_recipes(options.recipes, options.seeds, _train)
