@@ -235,6 +235,8 @@ def model_table(rows: Sequence[Mapping[str, Any]], hidden: float) -> Iterator[st
 def table() -> str:
     """Lay out the newest results, and what is calculated from them."""
     newest = side_by_side.newest("scale")
+    if not newest:
+        return "Nothing was measured yet."
     parts: list[str] = []
     for part in ("processes", "gpu"):
         if part not in newest:

@@ -1076,6 +1076,28 @@ def scale(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load("scale")
 
 
+def test_tables_of_scale_say_what_the_results_say(
+    scale: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {"name": name, "median": speed, "ratios": {scale.ONE: speed / 1000}, "step_ms": 20.0}
+        | {"tokens_per_step": 500.0, "gradient_bytes": 2e6}
+        for name, speed in ((scale.ONE, 1000.0), (scale.TWO_THREADS, 1500.0), (scale.TWO, 1900.0))
+    ]
+    made = {"date": "2026-01-31", "commit": "abc", "hardware": "an abacus", "versions": {"x": "1"}}
+    record = {**made, "rounds": 3, "steps": 9, "note": "Busy.", "models": []}
+    record["models"] = [{"model": "tagger", "rows": rows}]
+    monkeypatch.setattr(scale.side_by_side, "newest", lambda kind: {"processes": record})
+    lines = scale.table().splitlines()
+    assert "| tagger | 2 processes, 1 thread each | 1,900 | 1.90× | 20.0 |" in lines
+    assert "Medians of 3 rounds of 9 steps; 2026-01-31 abc; an abacus; x 1. Busy." in lines
+    assert any(line.startswith("**A calculation, not a measurement.**") for line in lines)
+    found = next(line for line in lines if "to send" in line)  # of the faster one of one process
+    assert found.startswith("| tagger | 20.0 ms (1 process, 2 threads, this CPU) | 2.0 MB | ")
+    monkeypatch.setattr(scale.side_by_side, "newest", lambda kind: {})
+    assert scale.table() == "Nothing was measured yet."
+
+
 def test_rings_send_each_byte_nearly_twice(scale: ModuleType) -> None:
     size = 1e9
     assert scale.all_reduce_seconds(size, 1) == 0
