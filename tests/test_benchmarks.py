@@ -39,7 +39,8 @@ SMOKE = {
     "memory": ["run", "--task", "adding", "--cells", "rnn", "--lengths", "4", "--seeds", "1"]
     + ["--steps", "2", "--hidden", "2", "--results", "{folder}/memory.json"],
     "recipes": ["speed", "ner"],
-    "scale": ["memory", "--quick"],
+    "corpora": ["memory", "--quick"],
+    "scale": ["processes", "--quick", "--models", "tagger", "--results", "{folder}/scale.json"],
     "tagger": ["train", "overhead", "predict", "profile", "time-to", "gpu", "--device", "cpu"]
     + ["--quick", "--threads", "1", "--results", "{folder}/tagger.json"],
     "zoo": ["table", "--check"],
@@ -79,10 +80,14 @@ PRINTS = {
     "memory": [r"adding rnn: rate 0\.\d+, mean error [\d.]+"] * 4
     + [r"adding rnn, length 4, seed 1: test error [\d.]+ after 1 evaluations, [\d.]+ s"],
     "recipes": [r"recipe .*", r"ner +[\d,]+ +[\d,]+ +[\d,]+  .*threads: \d+.*"],
-    "scale": [
+    "corpora": [
         r"memory  tagging +300 sentences: first step after [\d.]+ s, again [\d.]+ s \([\d.]+ s of "
         r"a processor\), plus imports of [\d.]+ s; [\d,]+ MB anonymous \(most [\d,]+, first "
         r"[\d,]+\), [\d,]+ MB mapped, [\d,]+ parameters"
+    ],
+    "scale": [
+        rf"processes  tagger  {share} +[\d,]+ tokens/s"
+        for share in ("1 process, 1 thread", "1 process, 2 threads", "2 processes, 1 thread each")
     ],
     "tagger": [
         *raced("train"),
@@ -144,7 +149,7 @@ def recipes() -> ModuleType:
 
 def test_all_benchmarks_are_found() -> None:
     assert {script.stem for script in SCRIPTS} == set(SMOKE)
-    assert len(SCRIPTS) == 11
+    assert len(SCRIPTS) == 12
 
 
 @pytest.mark.slow
@@ -185,20 +190,20 @@ def cells(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def scale(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def corpora(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return load("scale")
+    return load("corpora")
 
 
-def test_the_tables_of_scale_fit_the_results(scale: ModuleType) -> None:
-    assert scale.table(argparse.Namespace(check=True)) == 0
+def test_the_tables_of_corpora_fit_the_results(corpora: ModuleType) -> None:
+    assert corpora.table(argparse.Namespace(check=True)) == 0
 
 
 @pytest.mark.parametrize("task", ["tagging", "classification", "translation"])
 def test_a_drawn_corpus_is_one_that_the_task_reads(
-    scale: ModuleType, tmp_path: Path, task: str
+    corpora: ModuleType, tmp_path: Path, task: str
 ) -> None:
-    scale.write_corpus(tmp_path / "my", task, 60)
+    corpora.write_corpus(tmp_path / "my", task, 60)
     languages = {"source_language": "en", "target_language": "xx"} if task == "translation" else {}
     data: Any = {
         "tagging": seqlab.TaggingData,
@@ -871,7 +876,7 @@ def test_all_contenders_see_the_words_that_seqlab_sees(tagger: ModuleType, tmp_p
     assert len(sentence["words"]) == len(sentence["tags"]) > 2
 
 
-@pytest.mark.parametrize("name", ["crf", "tagger", "translate"])
+@pytest.mark.parametrize("name", ["crf", "scale", "tagger", "translate"])
 def test_the_page_on_speed_shows_the_newest_results(name: str) -> None:
     done = run(ROOT / "benchmarks" / f"{name}.py", "table", "--check")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -889,6 +894,8 @@ def test_the_page_on_speed_shows_the_newest_results(name: str) -> None:
             )
         ),
         ("tagger", ["gpu", "--quick"], "There is no NVIDIA GPU here"),
+        ("scale", ["gpu", "--quick"], "There is no NVIDIA GPU here"),
+        ("scale", ["processes"], "Set SEQLAB_DATA to where your corpora are"),
         ("tagger", ["--peers", "flair,spacey"], "no peer spacey: choose flair,spacy,ncrfpp"),
         ("tagger", ["--peer-python", "flair"], "write it as flair=ENV/bin/python"),
         ("translate", ["--peers", "joey"], "no peer joey: choose joeynmt,opennmt"),
@@ -1097,3 +1104,51 @@ def test_tables_of_translation_say_what_the_results_say(
         f"Greedy BLEU of the weights: 27.2. {said}",
         said,
     ]
+
+
+@pytest.fixture
+def scale(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load("scale")
+
+
+def test_tables_of_scale_say_what_the_results_say(
+    scale: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {"name": name, "median": speed, "ratios": {scale.ONE: speed / 1000}, "step_ms": 20.0}
+        | {"tokens_per_step": 500.0, "gradient_bytes": 2e6}
+        for name, speed in ((scale.ONE, 1000.0), (scale.TWO_THREADS, 1500.0), (scale.TWO, 1900.0))
+    ]
+    made = {"date": "2026-01-31", "commit": "abc", "hardware": "an abacus", "versions": {"x": "1"}}
+    record = {**made, "rounds": 3, "steps": 9, "note": "Busy.", "models": []}
+    record["models"] = [{"model": "tagger", "rows": rows}]
+    monkeypatch.setattr(scale.side_by_side, "newest", lambda kind: {"processes": record})
+    lines = scale.table().splitlines()
+    assert "| tagger | 2 processes, 1 thread each | 1,900 | 1.90× | 20.0 |" in lines
+    assert "Medians of 3 rounds of 9 steps; 2026-01-31 abc; an abacus; x 1. Busy." in lines
+    assert any(line.startswith("**A calculation, not a measurement.**") for line in lines)
+    found = next(line for line in lines if "to send" in line)  # of the faster one of one process
+    assert found.startswith("| tagger | 20.0 ms (1 process, 2 threads, this CPU) | 2.0 MB | ")
+    monkeypatch.setattr(scale.side_by_side, "newest", lambda kind: {})
+    assert scale.table() == "Nothing was measured yet."
+
+
+def test_rings_send_each_byte_nearly_twice(scale: ModuleType) -> None:
+    size = 1e9
+    assert scale.all_reduce_seconds(size, 1) == 0
+    inside = 2 * 7 / 8 * size / 450e9
+    assert scale.all_reduce_seconds(size, 8) == pytest.approx(inside)
+    between = 2 * 7 / 8 * (size / 8) / 50e9  # eight machines, each GPU with its eighth
+    assert scale.all_reduce_seconds(size, 64) == pytest.approx(inside + between)
+
+
+def test_a_step_on_many_gpus_waits_for_what_it_cannot_hide(scale: ModuleType) -> None:
+    row = {"step_ms": 10.0, "tokens_per_step": 1000.0, "gradient_bytes": 4.5e9}  # 17.5 ms to send
+    alone = scale.calculated(row, 1, 0.0)
+    assert alone["tokens_per_second"] == pytest.approx(100_000)
+    made = scale.calculated(row, 8, 0.5)
+    assert made["sent_ms"] == pytest.approx(17.5)
+    assert made["step_ms"] == pytest.approx(10 + 17.5 - 5)
+    assert made["tokens_per_second"] == pytest.approx(8 * 1000 / 22.5e-3)
+    assert scale.calculated({**row, "gradient_bytes": 1e6}, 64, 0.5)["efficiency"] == 1.0
