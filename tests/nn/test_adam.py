@@ -71,7 +71,8 @@ def test_its_state_is_that_of_torch() -> None:
         torch.testing.assert_close(own, other, rtol=1e-6, atol=1e-7)
 
 
-def test_rows_that_a_batch_does_not_touch_go_on(kernels: str) -> None:
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_rows_that_a_batch_does_not_touch_go_on(kernels: str, decay: float) -> None:
     """The steps of gradients by row are those of dense ones, unlike with SparseAdam."""
 
     class Words(nn.Module):
@@ -88,7 +89,7 @@ def test_rows_that_a_batch_does_not_touch_go_on(kernels: str) -> None:
     by_row = Words()
     dense = copy.deepcopy(by_row)
     models = [(by_row, True), (dense, False)]
-    optimizers = [make_optimizer("adamw", m, 0.05, weight_decay=0.01, by_row=r) for m, r in models]
+    optimizers = [make_optimizer("adamw", m, 0.05, weight_decay=decay, by_row=r) for m, r in models]
     for step in range(12):
         ids = torch.randint(0, 20, (2, 4), generator=torch.Generator().manual_seed(step))
         for (model, _), optimizer in zip(models, optimizers, strict=True):

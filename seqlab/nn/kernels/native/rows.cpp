@@ -44,6 +44,17 @@ struct Step {
     }
   }
 
+  // Whether a row without a gradient stays where it is: no gradient has ever reached it.
+  bool rests(const float* m, const float* v, int64_t count) const {
+    if (decay != 0.0f) return false;
+    for (int64_t at = 0; at < count; at += kWidth) {
+      const int64_t left = count - at;
+      const Vec mean = load_up_to(m + at, left), square = load_up_to(v + at, left);
+      if (first_true((mean != 0.0f) | (square != 0.0f)) != kWidth) return false;
+    }
+    return true;
+  }
+
  private:
   static Vec square_root(Vec x) {
 #if defined(__AVX512F__)
@@ -103,6 +114,7 @@ void seqlab_adam(float* const* values, const float* const* gradients, float* con
       const float* gradient = nullptr;
       if (next != last && *next == row) gradient = gradients[i] + (next++ - rows[i]) * width;
       const int64_t at = row * width;
+      if (gradient == nullptr && step.rests(means[i] + at, squares[i] + at, width)) continue;
       step.all(values[i] + at, gradient, means[i] + at, squares[i] + at, width);
     }
   }
