@@ -20,6 +20,10 @@ class Adam(optim.Adam):
     a batch does not touch go on by their moments, unlike in ``torch.optim.SparseAdam``.
     """
 
+    def __init__(self, *given: Any, **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        self._reached: dict[Tensor, Tensor] = {}  # rows; not of the state, which tells it
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step; returns what the closure returned."""
@@ -32,7 +36,7 @@ class Adam(optim.Adam):
             states = [self._state(parameter) for parameter, _ in moving]
             torch._foreach_add_([state["step"] for state in states], 1.0)
             rows_native.adam_(
-                [_move(*pair, state) for pair, state in zip(moving, states, strict=True)]
+                [self._move(*pair, state) for pair, state in zip(moving, states, strict=True)]
             )
             return loss
         for parameter, _ in moving:
@@ -50,17 +54,32 @@ class Adam(optim.Adam):
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         return state
 
+    def _move(
+        self, parameter: Tensor, group: dict[str, Any], state: dict[str, Tensor]
+    ) -> rows_native.Move:
+        """Put together what the pass needs of a parameter."""
+        gradient, rows = parameter.grad, None
+        assert gradient is not None
+        if gradient.is_sparse:
+            gradient = coalesced(gradient)
+            rows = gradient._indices()[0], self._reached_of(parameter, state)
+            gradient = gradient._values()
+        numbers = _numbers(group, state["step"].item())
+        gradient = gradient.contiguous()
+        return parameter, gradient, rows, state["exp_avg"], state["exp_avg_sq"], numbers
 
-def _move(parameter: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> rows_native.Move:
-    """Put together what the pass needs of a parameter."""
-    gradient, rows = parameter.grad, None
-    assert gradient is not None
-    if gradient.is_sparse:
-        gradient = coalesced(gradient)
-        rows, gradient = gradient._indices()[0], gradient._values()
-    numbers = _numbers(group, state["step"].item())
-    gradient = gradient.contiguous()
-    return parameter, gradient, rows, state["exp_avg"], state["exp_avg_sq"], numbers
+    def _reached_of(self, parameter: Tensor, state: dict[str, Tensor]) -> Tensor:
+        """Say which rows have ever had a gradient; the pass brings it up to date."""
+        kept = self._reached.get(parameter)
+        if kept is None:
+            rows = [state[name].flatten(1).any(1) for name in ("exp_avg", "exp_avg_sq")]
+            kept = self._reached[parameter] = (rows[0] | rows[1]).to(torch.uint8)
+        return kept
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of an optimizer, this or torch's."""
+        self._reached = {}
+        super().load_state_dict(state_dict)
 
 
 def _plain(group: dict[str, Any]) -> bool:
@@ -79,14 +98,14 @@ def _compiled(parameters: list[Tensor]) -> bool:
 def _numbers(group: dict[str, Any], step: float) -> tuple[float, ...]:
     """Return the numbers of :class:`seqlab.nn.kernels.rows_native.Move`."""
     first, second = group["betas"]
+    rate, decay, apart = float(group["lr"]), group["weight_decay"], group["decoupled_weight_decay"]
     return (
-        float(group["lr"]),
-        group["weight_decay"],
-        float(group["decoupled_weight_decay"]),
+        rate / (1.0 - first**step),
+        rate * decay if apart else decay,
+        float(apart),
         1.0 - first,
         1.0 - second,
-        1.0 - first**step,
-        (1.0 - second**step) ** 0.5,
+        (1.0 - second**step) ** -0.5,
         group["eps"],
     )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqlab.nn.kernels.library import signature
 
-_ADAM = (*[c_void_p] * 9, *[c_int32] * 2)
+_ADAM = (*[c_void_p] * 10, *[c_int32] * 2)
 _SUMS = (*[c_void_p] * 2, *[c_int64] * 4, *[c_void_p] * 3)
 _DROPPED = (*[c_void_p] * 2, c_int64, c_int32, c_float, c_void_p, c_int32)
 _FEW = 1 << 15  # numbers below which waking threads costs more than they bring
@@ -19,11 +19,14 @@ _function = cache(signature)
 
 
 # A step of Adam for a parameter: the parameter; its gradient, or that of some rows of it; int64
-# numbers of these rows, rising, or None; the averages of gradients and of their squares; and eight
-# numbers: learning rate, weight decay, whether that is apart from the gradient (0 or 1), 1 minus
-# the decay of either average, what they are corrected by, epsilon. Tensors are contiguous float32
-# on the CPU.
-Move = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, tuple[float, ...]]
+# numbers of these rows, rising, and uint8 for each row of the parameter, whether a gradient has
+# ever reached it (which is brought up to date), or None; the averages of gradients and of their
+# squares; and seven numbers: learning rate, corrected for the first average's start at zero; share
+# of a weight that it loses, or that is added to its gradient; which of them (1 or 0); 1 minus the
+# decay of either average; what corrects the root of the second; epsilon. Tensors are contiguous
+# float32 on the CPU.
+Rows = tuple[Tensor, Tensor]
+Move = tuple[Tensor, Tensor, Rows | None, Tensor, Tensor, tuple[float, ...]]
 
 
 def adam_(moves: Sequence[Move]) -> None:
@@ -39,10 +42,11 @@ def adam_(moves: Sequence[Move]) -> None:
         *(pointers(*[x.data_ptr() for x in column]) for column in (values, gradients, means)),
         pointers(*[x.data_ptr() for x in squares]),
         integers(*[x.numel() for x in values]),
-        pointers(*[None if x is None else x.data_ptr() for x in rows]),
-        integers(*[-1 if x is None else len(x) for x in rows]),
+        pointers(*[None if x is None else x[0].data_ptr() for x in rows]),
+        integers(*[-1 if x is None else len(x[0]) for x in rows]),
         integers(*[x.shape[-1] if x.ndim else 1 for x in values]),
-        (c_float * (8 * count))(*[x for row in numbers for x in row]),
+        pointers(*[None if x is None else x[1].data_ptr() for x in rows]),
+        (c_float * (7 * count))(*[x for row in numbers for x in row]),
         *(count, torch.get_num_threads()),
     )
 

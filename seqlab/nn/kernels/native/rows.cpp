@@ -12,25 +12,25 @@ constexpr int64_t kBlock = 4096;  // numbers that a thread updates at a time
 
 // How Adam (Kingma and Ba, 2015, algorithm 1) moves a number; W: as AdamW, which shrinks it by itself.
 struct Step {
-  float rate;        // of learning
-  float decay;       // of weights
+  float rate;        // of learning, corrected for the first moment's start at zero
+  float decay;       // share of a weight that it loses, or that is added to its gradient
   int32_t apart;     // whether weights shrink apart from the gradient
   float first, second;  // 1 minus the decay of either moment
-  float correction, root;  // of the moments' start at zero: 1 - beta1^t, and the root of 1 - beta2^t
+  float root;  // corrects the root of the second moment for its start at zero
   float epsilon;
 
   void move(float* p, Vec gradient, float* m, float* v, int64_t left) const {
     Vec x = load_up_to(p, left);
     if (decay != 0.0f) {
       if (apart)
-        x = x - x * (rate * decay);
+        x = x - x * decay;
       else
         gradient = gradient + x * decay;
     }
     Vec mean = load_up_to(m, left), square = load_up_to(v, left);
     mean = mean + (gradient - mean) * first;
     square = square + (gradient * gradient - square) * second;
-    x = x - (mean * (rate / correction)) / (square_root(square) / root + epsilon);
+    x = x - (mean * rate) / (square_root(square) * root + epsilon);
     store_up_to(m, mean, left);
     store_up_to(v, square, left);
     store_up_to(p, x, left);
@@ -42,17 +42,6 @@ struct Step {
       const int64_t left = count - at;
       move(p + at, g == nullptr ? Vec{} : load_up_to(g + at, left), m + at, v + at, left);
     }
-  }
-
-  // Whether a row without a gradient stays where it is: no gradient has ever reached it.
-  bool rests(const float* m, const float* v, int64_t count) const {
-    if (decay != 0.0f) return false;
-    for (int64_t at = 0; at < count; at += kWidth) {
-      const int64_t left = count - at;
-      const Vec mean = load_up_to(m + at, left), square = load_up_to(v + at, left);
-      if (first_true((mean != 0.0f) | (square != 0.0f)) != kWidth) return false;
-    }
-    return true;
   }
 
  private:
@@ -81,10 +70,12 @@ extern "C" {
 
 // One step for several parameters. Parameter i has sizes[i] numbers, in rows of widths[i] where
 // counts[i] >= 0: then its gradient is that of the counts[i] rows whose numbers, rising, are in
-// rows[i], and zero elsewhere. numbers (parameter, 8): the fields of Step, in order.
+// rows[i], and zero elsewhere; reached[i] says (0 or 1) which rows a gradient has ever reached, as the
+// others stay where they are. numbers (parameter, 7): the fields of Step, in order.
 void seqlab_adam(float* const* values, const float* const* gradients, float* const* means,
                  float* const* squares, const int64_t* sizes, const int64_t* const* rows,
-                 const int64_t* counts, const int64_t* widths, const float* numbers,
+                 const int64_t* counts, const int64_t* widths, uint8_t* const* reached,
+                 const float* numbers,
                  int32_t parameters, int32_t threads) {
   using namespace seqlab;
   std::vector<Task> tasks;
@@ -100,8 +91,8 @@ void seqlab_adam(float* const* values, const float* const* gradients, float* con
   for (int64_t task = 0; task < all; ++task) {
     const Task& part = tasks[static_cast<size_t>(task)];
     const int32_t i = part.parameter;
-    const float* n = numbers + 8 * i;
-    const Step step{n[0], n[1], n[2] != 0.0f, n[3], n[4], n[5], n[6], n[7]};
+    const float* n = numbers + 7 * i;
+    const Step step{n[0], n[1], n[2] != 0.0f, n[3], n[4], n[5], n[6]};
     if (counts[i] < 0) {
       step.all(values[i] + part.from, gradients[i] + part.from, means[i] + part.from,
                squares[i] + part.from, part.to - part.from);
@@ -114,7 +105,8 @@ void seqlab_adam(float* const* values, const float* const* gradients, float* con
       const float* gradient = nullptr;
       if (next != last && *next == row) gradient = gradients[i] + (next++ - rows[i]) * width;
       const int64_t at = row * width;
-      if (gradient == nullptr && step.rests(means[i] + at, squares[i] + at, width)) continue;
+      if (gradient != nullptr) reached[i][row] = 1;
+      if (reached[i][row] == 0 && step.decay == 0.0f) continue;
       step.all(values[i] + at, gradient, means[i] + at, squares[i] + at, width);
     }
   }
