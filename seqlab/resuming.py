@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqlab.data.base import ResumableLoader
-from seqlab.data.sampling import BucketSampler
+from seqlab.data.sampling import ResumableLoader, ResumableSampler
 from seqlab.errors import check_range
 
 WITHIN = "within_epoch"
@@ -28,7 +27,7 @@ _REST = 50  # times as long as the last checkpoint took to write the next one wa
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run goes on: within an epoch, or after one.
+    """Where a run goes on: within an epoch, or after one; of how many batches may not be known.
 
     Example:
         >>> str(Place(3)), str(Place(3, 120, 393))
@@ -42,7 +41,8 @@ class Place:
     def __str__(self) -> str:
         if not self.batches:
             return f"after epoch {self.epoch}"
-        return f"in epoch {self.epoch} after {self.batches:,} of {self.of:,} batches"
+        of = f" of {self.of:,}" if self.of else ""
+        return f"in epoch {self.epoch} after {self.batches:,}{of} batches"
 
 
 class Pace:
@@ -107,7 +107,7 @@ class Pace:
 def loader_of(trainer: lightning.Trainer) -> ResumableLoader | None:
     """Return the training batches, if they can begin in the middle of an epoch."""
     loader = trainer.train_dataloader
-    resumable = isinstance(loader, ResumableLoader) and isinstance(loader.sampler, BucketSampler)
+    resumable = isinstance(loader, ResumableLoader) and isinstance(loader.sampler, ResumableSampler)
     return loader if resumable else None
 
 

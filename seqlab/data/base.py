@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -17,41 +17,22 @@ from torch.utils.data import DataLoader, Dataset
 
 from seqlab.batch import Batch, FormTable
 from seqlab.data.cache import entry_of
-from seqlab.data.mapping import MappedIds
-from seqlab.data.sampling import BucketSampler, is_first, world
-from seqlab.errors import DataError, check_range
+from seqlab.data.mapping import HeldIds, MappedIds
+from seqlab.data.sampling import (
+    BatchedSplit,
+    BucketSampler,
+    ResumableLoader,
+    ResumableSampler,
+    is_first,
+    world,
+)
+from seqlab.data.streaming import PieceDataset, Stream, Streamed, StreamSampler
+from seqlab.errors import DataError, RecipeError, check_range
 from seqlab.subwords import SubwordVocabulary, vocabulary_from_json
 from seqlab.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
-Ids = NDArray[np.int32] | MappedIds
-
-
-class Sequences(Protocol):
-    """What a sampler and the speed of a run ask of an encoded split."""
-
-    @property
-    def lengths(self) -> Ints:
-        """``(sequence,)`` tokens that count in a batch's budget."""
-
-    @property
-    def sort_key(self) -> Ints:
-        """``(sequence,)`` what is alike for sequences that make a good batch."""
-
-    @property
-    def offsets(self) -> Ints:
-        """``(sequence + 1,)`` where each sequence begins and ends; last the tokens of all."""
-
-
-class BatchedSplit(Protocol):
-    """A split whose index is an array of sequence numbers, and which answers with a whole batch."""
-
-    @property
-    def encoded(self) -> Sequences:
-        """The split as numbers."""
-
-    def __getitem__(self, index: Ints) -> Any:
-        """Return the batch of some sequences."""
+Ids = NDArray[np.int32] | MappedIds | HeldIds
 
 
 @dataclass
@@ -159,19 +140,6 @@ class Shared(Dataset[Any]):
         return batch
 
 
-class ResumableLoader(DataLoader[Any]):
-    """A loader that can begin in the middle of an epoch; its state is that of its sampler."""
-
-    def state_dict(self) -> dict[str, int]:
-        """Say how far the epoch is; nothing where the trainer has put a sampler of its own."""
-        return self.sampler.state_dict() if isinstance(self.sampler, BucketSampler) else {}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Begin where :meth:`state_dict` was asked."""
-        if state and isinstance(self.sampler, BucketSampler):
-            self.sampler.load_state_dict(state)
-
-
 class SequenceDataModule(lightning.LightningDataModule):
     """Base of the task data modules.
 
@@ -184,6 +152,10 @@ class SequenceDataModule(lightning.LightningDataModule):
             (``seed_everything``).
         num_workers: processes that build batches; 0 builds them in the training process, which is
             fastest for all but very large batches.
+        streaming: read the training split as a stream, for corpora larger than the disk: nothing
+            of it is written to the cache, and a pool of it is in memory at a time.
+        streaming_sample: first rows of the stream that vocabularies, labels and tokenizers are
+            made from.
     """
 
     def __init__(
@@ -194,6 +166,8 @@ class SequenceDataModule(lightning.LightningDataModule):
         eval_tokens_per_batch: int = 4096,
         seed: int | None = None,
         num_workers: int = 0,
+        streaming: bool = False,
+        streaming_sample: int = 100_000,
     ) -> None:
         super().__init__()
         check_range("data.batch_size", batch_size, 1)
@@ -201,11 +175,24 @@ class SequenceDataModule(lightning.LightningDataModule):
             check_range("data.tokens_per_batch", tokens_per_batch, 1)
         check_range("data.eval_tokens_per_batch", eval_tokens_per_batch, 1)
         check_range("data.num_workers", num_workers, 0)
+        check_range("data.streaming_sample", streaming_sample, 1)
+        if streaming and tokens_per_batch == "auto":
+            raise RecipeError(
+                "data.tokens_per_batch is auto, which looks for the longest sequences of the "
+                "corpus, and data.streaming is true: give a number, such as 4096."
+            )
+        if streaming and num_workers:
+            raise RecipeError(
+                f"data.num_workers is {num_workers}, and data.streaming is true: a stream is read "
+                "in the training process, leave one of the two out."
+            )
         self.batch_size = batch_size
         self.tokens_per_batch: int | Literal["auto"] = tokens_per_batch
         self.eval_tokens_per_batch = eval_tokens_per_batch
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.num_workers = num_workers
+        self.streaming = streaming
+        self.streaming_sample = streaming_sample
         self.notes: list[str] = []
 
     def note(self, sentence: str) -> None:
@@ -242,10 +229,7 @@ class SequenceDataModule(lightning.LightningDataModule):
             world_size=world_size,
             sort_key=dataset.encoded.sort_key,
         )
-        if self.trainer is not None:  # a resumed run draws its first batch before it is told
-            loop: Any = self.trainer.fit_loop
-            sampler.set_epoch(loop.epoch_progress.current.processed)
-            sampler.taken = lambda: loop.epoch_loop.batch_progress.current.processed
+        self._begin(sampler)
         # The sampler yields arrays of sequence numbers and the dataset answers with whole batches.
         return (ResumableLoader if train else DataLoader)(
             Shared(dataset) if world_size > 1 and train else dataset,
@@ -254,6 +238,37 @@ class SequenceDataModule(lightning.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
+
+    def _begin(self, sampler: ResumableSampler) -> None:
+        """Tell a sampler where training is: a resumed run draws its first batch before that."""
+        if self.trainer is not None:
+            loop: Any = self.trainer.fit_loop
+            sampler.set_epoch(loop.epoch_progress.current.processed)
+            sampler.taken = lambda: loop.epoch_loop.batch_progress.current.processed
+
+    def _stream(self) -> Stream | None:
+        """Find the training split as a stream; None where there is none."""
+        raise TypeError(f"{type(self).__name__} has no streams.")
+
+    def _pool(self, rows: Sequence[Streamed]) -> BatchedSplit:
+        """Make a split of rows of the stream, ready for batches."""
+        raise TypeError(f"{type(self).__name__} has no streams.")
+
+    def _stream_loader(self) -> DataLoader[Any]:
+        stream = self._stream()
+        assert stream is not None  # as `setup` has found
+        rank, world_size = world()
+        sampler = StreamSampler(
+            stream,
+            self._pool,
+            self.batch_size,
+            self._budget(),
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._begin(sampler)
+        return ResumableLoader(PieceDataset(), batch_size=None, sampler=sampler)
 
     def _budget(self) -> int:
         if self.tokens_per_batch == "auto":
@@ -273,7 +288,7 @@ class SequenceDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training split, in a new order each epoch."""
-        return self._loader("train", train=True)
+        return self._stream_loader() if self.streaming else self._loader("train", train=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of the validation split, from long to short."""

@@ -205,7 +205,11 @@ class ClassificationData(CorpusData):
 
     def _check_variety(self, counts: dict[str, int]) -> None:
         """Refuse a training split whose texts all have the same labels: nothing can be learnt."""
+        if self.streaming and self.labels:
+            return
         remedy = "add texts with other labels, or say with data.columns.label where they stand."
+        if self.streaming:
+            remedy = "raise data.streaming_sample, from which they are, or list data.labels."
         if not counts:
             raise DataError(
                 f"{self._place_at('train', 0)}: neither this nor any other training text has a "
@@ -233,12 +237,13 @@ class ClassificationData(CorpusData):
             unknown = next(name for name in column[int(strange[0])].as_py() if name not in target)
             raise DataError(
                 f"{self._place_at(split, strange[0])}: {_NOT_KNOWN} the label "
-                f"{unknown!r}.{nearest(unknown, target.tokens)}"
+                f"{unknown!r}{self._cure}.{nearest(unknown, target.tokens)}"
             )
         if has_long(encoded, self.max_length):
             long = cut_evenly(encoded, self.max_length)
+            which = "" if self.streaming else f"{long} "
             self.note(
-                f"{long} training texts of more than {self.max_length} tokens were cut into even "
+                f"{which}training texts of more than {self.max_length} tokens were cut into even "
                 "pieces, each with the labels of its text; nothing was left out (data.max_length)."
             )
         size = len(target) if self._several else None

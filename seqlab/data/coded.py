@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import IO, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from seqlab.caches import cache_folder
 from seqlab.data.base import Ints, flat_ids, token_counts
 from seqlab.data.cache import cached_files, digest_of, rows_key
-from seqlab.data.mapping import MappedIds, mapped
+from seqlab.data.mapping import HeldIds, MappedIds, mapped
 
 # Part of every key: raise it when other numbers come of the same rows.
 _VERSION = 1
@@ -26,17 +27,17 @@ class Coded:
     """A column of lists of strings as numbers, all its rows end to end.
 
     Args:
-        key: what the files of the numbers are known by.
+        key: what the files of the numbers are known by; None where they are in memory.
         values: the distinct strings, in the order in which they first come.
         counts: ``(distinct,)`` how often each comes.
         ids: ``(token,)`` which of them each token is.
         offsets: ``(row + 1,)`` where each row begins and ends.
     """
 
-    key: str
+    key: str | None
     values: list[str]
     counts: Ints
-    ids: MappedIds
+    ids: MappedIds | HeldIds
     offsets: Ints
 
     def by_value(self) -> dict[str, int]:
@@ -47,12 +48,16 @@ class Coded:
 def coded(rows: Any, name: str, change: Change | None = None, about: object = None) -> Coded:
     """Number the strings of a column, unless that is in the cache.
 
+    Rows that are held in memory, as those of a stream are, leave nothing in the cache.
+
     Args:
-        rows: a split, a ``datasets.Dataset`` that is mapped from files.
+        rows: a split, a ``datasets.Dataset``, mapped from files or in memory.
         name: of the column, whose rows are lists of strings.
         change: what is done to each row before.
         about: what stands for that, as JSON can write it.
     """
+    if not rows.cache_files:
+        return _held(rows.data.column(name), change)
     names = [f"{name}.{kind}" for kind in ("ids", "offsets", "values")]
 
     def write(sinks: Mapping[str, IO[bytes]]) -> list[str]:
@@ -72,14 +77,33 @@ def coded(rows: Any, name: str, change: Change | None = None, about: object = No
     )
 
 
-def cached_ids(key: str, name: str, parts: Callable[[], Iterator[NDArray[np.int32]]]) -> MappedIds:
+def _held(column: Any, change: Change | None) -> Coded:
+    """Number the strings of a column in memory."""
+    ids, offsets, values = BytesIO(), BytesIO(), BytesIO()
+    _write(_chunks_of(column, change), ids, offsets, values)
+    known = json.loads(values.getvalue())
+    return Coded(
+        None,
+        known["values"],
+        np.array(known["counts"], np.int64),
+        HeldIds(np.frombuffer(ids.getbuffer(), "<i4")),
+        np.frombuffer(offsets.getbuffer(), "<i8"),
+    )
+
+
+def cached_ids(
+    key: str | None, name: str, parts: Callable[[], Iterator[NDArray[np.int32]]]
+) -> NDArray[np.int32] | MappedIds:
     """Keep numbers in the cache, unless they are there.
 
     Args:
-        key: hexadecimal digits that stand for what they are made of, and how.
+        key: hexadecimal digits that stand for what they are made of, and how; None keeps them in
+            memory.
         name: of the file.
         parts: makes them, some at a time.
     """
+    if key is None:
+        return np.concatenate([np.zeros(0, np.int32), *parts()])
 
     def write(sinks: Mapping[str, IO[bytes]]) -> list[str]:
         for part in parts():

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +25,7 @@ from seqlab.data.finding import find_file, find_splits
 from seqlab.data.holding import hold_out
 from seqlab.data.joining import FILE, load_joined
 from seqlab.data.sources import Reader
+from seqlab.data.streaming import Stream, Streamed, check_validation, held, open_stream, sampled
 from seqlab.data.vectors import read_vectors
 from seqlab.errors import DataError, RecipeError, check_range, nearest
 from seqlab.vocabulary import Vocabulary, ranked, word_vocabulary
@@ -116,6 +120,7 @@ class CorpusData(SequenceDataModule, ABC):
         self._tables: dict[str, EncodedDataset] = {}
         self._forms: FormTable | None = None
         self._columns: dict[tuple[str, str], Coded] = {}
+        self._rare: np.ndarray | None = None  # words of the sample of a stream
 
     @abstractmethod
     def _reader(self) -> Reader:
@@ -152,9 +157,13 @@ class CorpusData(SequenceDataModule, ABC):
         """The corpus: memory-mapped rows of ``tokens``, ``lines``, and what the task adds."""
         if self._splits is None:
             reader = self._reader()
-            found, notes = load_joined(self.path, self.files, reader)
+            streaming = self.streaming and not self._is_lone
+            found, notes = load_joined(self.path, self.files, reader, streaming)
             for sentence in notes:
                 self.note(sentence)
+            if streaming:
+                self._splits = found
+                return found
             self._splits, held_out = hold_out(found, self.hold_out, self._corpus, reader.noun)
             if held_out is not None:
                 self.note(held_out)
@@ -165,9 +174,14 @@ class CorpusData(SequenceDataModule, ABC):
         if stage == "fit":
             self._need_training_split()
         self._prepared()
+        if stage == "fit" and self.streaming and self._rare is None:
+            with self._sampled():
+                self._rare = self._rare_words("train")
 
     def _need_training_split(self) -> None:
-        if "train" not in self.splits:
+        if self.streaming and self._stream() is not None:
+            check_validation(self.splits, self._corpus)
+        elif "train" not in self.splits:
             raise DataError(
                 f"{self._corpus} has no training split (only {', '.join(self.splits)}): name a "
                 "file train.*, or give it as data.train."
@@ -175,19 +189,43 @@ class CorpusData(SequenceDataModule, ABC):
 
     def _prepared(self) -> dict[str, Vocabulary]:
         if not self._vocabularies:
-            if self.vocabularies_from is None:
-                self._need_training_split()
-            self._survey()
             if self.vocabularies_from is not None:
+                self._survey()
                 given = dict(vocabularies_of(self.vocabularies_from))
                 self._check_fit(given["target"])
                 self._check_features(given["source"])
                 self._vocabularies = given
             else:
-                target = self._target_vocabulary()
-                self._vocabularies = {"source": self._source_vocabulary(), "target": target}
+                self._need_training_split()
+                with self._sampled():
+                    self._survey()
+                    target = self._target_vocabulary()
+                    self._vocabularies = {"source": self._source_vocabulary(), "target": target}
             self._forms = FormTable(self._vocabularies["source"])
         return self._vocabularies
+
+    def _stream(self) -> Stream | None:
+        return open_stream(self.path, self.files["train"], self._reader(), self.note)
+
+    @contextmanager
+    def _sampled(self) -> Iterator[None]:
+        """Have the first rows of a stream stand for its training split, for a while."""
+        if not self.streaming:
+            yield
+            return
+        stream = self._stream()
+        assert stream is not None  # as was checked
+        try:
+            with sampled(self.splits, stream, self.streaming_sample):
+                yield
+        finally:
+            self._columns = {k: v for k, v in self._columns.items() if k[0] != "train"}
+
+    def _pool(self, rows: Sequence[Streamed]) -> EncodedDataset:
+        pool = copy(self)
+        pool._splits, pool._columns = {"train": held(rows)}, {}
+        pool._forms = FormTable(self._prepared()["source"])  # its own, or it would grow for ever
+        return pool._with_target("train", pool._encoded("train"), False)
 
     def _check_features(self, source: Vocabulary) -> None:
         for name in source.features:
@@ -197,6 +235,12 @@ class CorpusData(SequenceDataModule, ABC):
                         f"the model needs the feature column {name!r}, which the {part} split "
                         f"lacks: say where it stands, as in --data.columns.{name} 1."
                     )
+
+    @property
+    def _is_lone(self) -> bool:
+        """Whether a lone file is to be scored by a model, and no training split."""
+        lent = self.vocabularies_from is not None and not self.hold_out
+        return lent and not any(self.files.values()) and Path(str(self.path)).is_file()
 
     @property
     def _corpus(self) -> str:
@@ -306,14 +350,29 @@ class CorpusData(SequenceDataModule, ABC):
             self._columns[key] = coded(self.splits[split], name)
         return self._columns[key]
 
+    @property
+    def _cure(self) -> str:
+        """What helps against labels of a stream that are not known, to end a sentence with."""
+        if not self.streaming or self.vocabularies_from is not None:
+            return ""
+        return (
+            f" (the first {self.streaming_sample:,} {self._reader().noun}s of the stream lack it: "
+            "list all labels in data.labels, or raise data.streaming_sample)"
+        )
+
     def _hidden(self, split: str) -> np.ndarray:
         """Say for every word form with what probability it is hidden."""
         assert self._forms is not None
+        rare = self._rare_words(split) if self._rare is None else self._rare
+        return np.where(rare[self._forms.words], self.hide_rare, 0.0)
+
+    def _rare_words(self, split: str) -> np.ndarray:
+        """Say for every word of the vocabulary whether a split has it once, and it no vector."""
+        vocab = self._vocabularies["source"]
         split_words = self._coded(split, "tokens")
-        words = self._forms.words  # (form,)
-        here = words[self._forms.index(split_words.values)]  # (distinct,)
-        counts = np.bincount(here, split_words.counts, minlength=len(self._forms.vocab))
-        rare = counts == 1
-        if self._forms.vocab.vectors is not None:
-            rare &= self._forms.vocab.vectors[:, 0].isnan().numpy()
-        return np.where(rare[words], self.hide_rare, 0.0)
+        here = np.array(vocab.encode(split_words.values), np.int64)  # (distinct,)
+        counts = np.bincount(here, split_words.counts, minlength=len(vocab))
+        rare: np.ndarray = counts == 1
+        if vocab.vectors is not None:
+            rare &= vocab.vectors[:, 0].isnan().numpy()
+        return rare

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -26,26 +27,17 @@ _CHUNK = 4096  # texts that are in memory at a time
 _SIDES = ("source", "target")
 
 
-class FlatIds:
-    """The ids of a side of a split, all its texts end to end, mapped from disk.
+class TextIds:
+    """The ids of texts, end to end.
 
     Args:
-        folder: where the files are.
-        side: what they are named after.
-
-    Attributes:
         ids: ``(token,)`` int32; every text ends with the end token.
         offsets: ``(text + 1,)`` int64, where each text begins and ends.
     """
 
-    def __init__(self, folder: Path, side: str) -> None:
-        self._place = (folder, side)
-        ids, offsets = _files_of(side)
-        self.ids: NDArray[np.int32] = mapped(folder / ids, "<i4")
-        self.offsets: Ints = mapped(folder / offsets, "<i8")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return FlatIds, self._place  # another process maps the files too
+    def __init__(self, ids: NDArray[np.int32], offsets: Ints) -> None:
+        self.ids = ids
+        self.offsets = offsets
 
     def batch(self, rows: Ints) -> tuple[Tensor, Tensor]:
         """Look up some texts.
@@ -65,6 +57,23 @@ class FlatIds:
         return torch.from_numpy(padded), torch.from_numpy(lengths)
 
 
+class FlatIds(TextIds):
+    """The ids of a side of a split, mapped from disk.
+
+    Args:
+        folder: where the files are.
+        side: what they are named after.
+    """
+
+    def __init__(self, folder: Path, side: str) -> None:
+        self._place = (folder, side)
+        ids, offsets = _files_of(side)
+        super().__init__(mapped(folder / ids, "<i4"), mapped(folder / offsets, "<i8"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FlatIds, self._place  # another process maps the files too
+
+
 class EncodedPairs:
     """A split of pairs as numbers.
 
@@ -79,7 +88,7 @@ class EncodedPairs:
         left_out: ``(pair,)`` those that are too long.
     """
 
-    def __init__(self, source: FlatIds, target: FlatIds, longest: int | None = None) -> None:
+    def __init__(self, source: TextIds, target: TextIds, longest: int | None = None) -> None:
         self.source = source
         self.target = target
         lengths = np.maximum(np.diff(source.offsets), np.diff(target.offsets))  # (row,)
@@ -186,6 +195,18 @@ def encoded_ids(
     names = [name for side in _SIDES for name in _files_of(side)]
     entry, _ = cached_files(cache_folder("datasets"), key, names, write)
     return {side: FlatIds(entry, side) for side in _SIDES}
+
+
+def held_ids(split: Any, vocabularies: Mapping[str, SubwordVocabulary]) -> dict[str, TextIds]:
+    """Encode both sides of a split in memory; see `encoded_ids`."""
+    found = {}
+    for side in _SIDES:
+        ids, offsets = BytesIO(), BytesIO()
+        _write_ids(_chunks_of(split, side), vocabularies[side], ids, offsets)
+        found[side] = TextIds(
+            np.frombuffer(ids.getbuffer(), "<i4"), np.frombuffer(offsets.getbuffer(), "<i8")
+        )
+    return found
 
 
 def _files_of(side: str) -> tuple[str, str]:

@@ -23,6 +23,7 @@ _NAMES = {
 _NO_CORPUS = {".md", ".rst", ".html", ".pdf", ".py", ".sh", ".log", ".yaml", ".yml", ".bak", ".zip"}
 _NO_CORPUS |= {".pt", ".safetensors", ".arrow", ".md5", ".sha256", ".png", ".tmp", ".orig"}
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
+_SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.")
 _HUB_NAME = re.compile(r"[\w-]+/[\w-]+")
 
 
@@ -148,6 +149,17 @@ def _existing(path: str, key: str, folder: Path | None = None) -> Path:
             remedy = f"if the dataset of the Hugging Face hub is meant, write {path}@main."
     near = nearest(file.name, os.listdir(file.parent)) if file.parent.is_dir() else ""
     raise DataError(f"{key}: no such file or folder: {file}; {remedy}{near}")
+
+
+def is_hub_folder(folder: Path) -> bool:
+    """Whether a folder has parquet files that a README assigns to splits, or shards of splits."""
+    if not folder.is_dir():
+        return False
+    files = [file.name for pattern in ("*.parquet", "*/*.parquet") for file in folder.glob(pattern)]
+    readme = folder / "README.md"
+    text = readme.read_text("utf-8", "replace") if files and readme.is_file() else ""
+    head = text.split("\n---", 1)[0] if text.startswith("---") else ""
+    return "data_files:" in head or any(_SHARD.search(name) for name in files)
 
 
 def _splits_of(folder: Path, folders: bool) -> dict[str, Path]:

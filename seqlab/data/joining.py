@@ -15,7 +15,10 @@ FILE = "file_number"  # the column that says which of its files a row of a joine
 
 
 def load_joined(
-    path: str | None, files: Mapping[str, Sequence[str]], reader: Reader
+    path: str | None,
+    files: Mapping[str, Sequence[str]],
+    reader: Reader,
+    streaming: bool = False,
 ) -> tuple[dict[str, Any], list[str]]:
     """Load the splits of a corpus, each of which may consist of several files.
 
@@ -23,6 +26,7 @@ def load_joined(
         path: as in `seqlab.data.sources.load_tables`.
         files: by split, the files in place of the one in the folder, in order.
         reader: how they are read.
+        streaming: leave the training split where it is.
 
     Returns:
         The splits, as `load_tables` gives them; one of several files has the column `FILE` besides.
@@ -33,9 +37,11 @@ def load_joined(
             in their columns.
     """
     first = {split: names[0] if names else None for split, names in files.items()}
-    found, notes = load_tables(path, first, reader)
+    found, notes = load_tables(path, first, reader, streaming=streaming)
     splits: dict[str, Any] = dict(found)
     for split, names in files.items():
+        if streaming and split == "train":
+            continue
         tables = [splits[split]] if split in splits else []
         for name in names[1:]:
             file = str(find_file(name, split, path))

@@ -44,6 +44,30 @@ class MappedIds:
         return MappedIds(self._file, numbers)
 
 
+class HeldIds:
+    """Ids in memory, with the ways of :class:`MappedIds`.
+
+    Args:
+        ids: ``(token,)`` the ids.
+    """
+
+    def __init__(self, ids: NDArray[np.int32]) -> None:
+        self._ids = ids
+
+    def __getitem__(self, where: Any) -> NDArray[np.int32]:
+        """Look up some."""
+        found: NDArray[np.int32] = self._ids[where]
+        return found
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def standing_for(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return other numbers in the place of the ids."""
+        found: NDArray[np.int32] = numbers[self._ids]
+        return found
+
+
 def mapped(file: Path, kind: str) -> NDArray[Any]:
     """Map a file of numbers into memory, to be read.
 

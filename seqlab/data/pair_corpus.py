@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from seqlab.data.pair_rows import Languages, PairRow
 from seqlab.data.parallel import Found, ParallelFiles, find_parallel, read_parallel
 from seqlab.data.rows import Columns, Dirt
 from seqlab.data.sources import load_tables, mapped
+from seqlab.data.streaming import Stream, open_stream
 from seqlab.errors import DataError
 
 
@@ -28,12 +30,15 @@ class PairCorpus:
         files: where the lines of a split are counted.
         languages: of the two sides, as far as they are known.
         notes: sentences on what was skipped or taken for granted.
+        stream: opens the training split as a stream where it is not among the splits, and is given
+            what says what was skipped.
     """
 
     splits: dict[str, Any]
     files: dict[str, str]
     languages: Languages
     notes: list[str]
+    stream: Callable[[Callable[[str], None]], Stream | None]
 
 
 def load_pairs(
@@ -41,6 +46,7 @@ def load_pairs(
     files: Mapping[str, str | None],
     columns: Columns,
     languages: Languages,
+    streaming: bool = False,
 ) -> PairCorpus:
     """Load the splits of a corpus of pairs as tables that stay on disk.
 
@@ -51,6 +57,7 @@ def load_pairs(
             extensions of parallel files.
         columns: names or numbers of ``source`` and ``target`` in files of pairs.
         languages: extensions of parallel files, or names of columns and keys.
+        streaming: leave the training split where it is.
 
     Raises:
         DataError: there is no such corpus, or it cannot be read as asked.
@@ -59,20 +66,35 @@ def load_pairs(
     tables: dict[str, Path] = {}
     notes: list[str] = []
     for split, pair in found.splits.items():
+        if streaming and split == "train":
+            continue
         tables[split], said = _cached(pair)
         notes += said
     splits = dict(mapped(tables))
     places = {split: str(pair.source) for split, pair in found.splits.items()}
     languages = found.languages
-    if not splits or found.path or any(found.files.values()):
+    if not found.splits or found.path or any(found.files.values()):
         others = _files_of(found)
         languages, said = _told(others, columns, languages)
-        loaded, more = load_tables(found.path, found.files, PairReader(columns, languages))
+        reader = PairReader(columns, languages)
+        loaded, more = load_tables(found.path, found.files, reader, streaming=streaming)
         splits = {**loaded, **splits}
         places = {**{split: _hub_name(found, split) for split in loaded}, **others, **places}
         notes += [*said, *more]
     languages.check()
-    return PairCorpus(splits, places, languages, notes)
+    stream = partial(_stream, found, PairReader(columns, languages))
+    return PairCorpus(splits, places, languages, notes, stream)
+
+
+def _stream(found: Found, reader: PairReader, note: Callable[[str], None]) -> Stream | None:
+    """Open the training split of parallel files, or of pairs."""
+    pair = found.splits.get("train")
+    if pair is not None:
+        return Stream([partial(read_parallel, pair)], pair.name, reader.noun, note)
+    if not found.path and not found.files.get("train"):
+        return None
+    file = found.files.get("train")
+    return open_stream(found.path, [file] if file else [], reader, note)
 
 
 def _cached(pair: ParallelFiles) -> tuple[Path, list[str]]:

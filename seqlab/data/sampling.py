@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from seqlab.errors import DataError
 
@@ -44,7 +45,92 @@ def cut(lengths: Ints, order: Ints, batch_size: int, tokens_per_batch: int) -> l
     return batches
 
 
-class BucketSampler(Sampler[Ints]):
+class Sequences(Protocol):
+    """What a sampler and the speed of a run ask of an encoded split."""
+
+    @property
+    def lengths(self) -> Ints:
+        """``(sequence,)`` tokens that count in a batch's budget."""
+
+    @property
+    def sort_key(self) -> Ints:
+        """``(sequence,)`` what is alike for sequences that make a good batch."""
+
+    @property
+    def offsets(self) -> Ints:
+        """``(sequence + 1,)`` where each sequence begins and ends; last the tokens of all."""
+
+
+class BatchedSplit(Protocol):
+    """A split whose index is an array of sequence numbers, and which answers with a whole batch."""
+
+    @property
+    def encoded(self) -> Sequences:
+        """The split as numbers."""
+
+    def __getitem__(self, index: Ints) -> Any:
+        """Return the batch of some sequences."""
+
+
+class ResumableSampler(Sampler[Any]):
+    """Deals out the batches of an epoch, which may begin in its middle.
+
+    Args:
+        rank: number of this process.
+        world_size: number of processes.
+
+    Attributes:
+        epoch: whose order is drawn.
+        taken: says how many batches of the epoch this process is done with; without it, none.
+    """
+
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.taken: Callable[[], int] | None = None
+        self._before = 0  # batches of the epoch that all processes together had before it begins
+        self._own_before = 0  # as how many of its own this process counts them
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is drawn; the trainer calls it."""
+        if epoch != self.epoch:
+            self._before = self._own_before = 0
+        self.epoch = epoch
+
+    def _done(self) -> tuple[int, int]:
+        """Return the batches that all processes and this one are done with."""
+        own = self._own_before if self.taken is None else self.taken()
+        return self._before + (own - self._own_before) * self.world_size, own
+
+    def state_dict(self) -> dict[str, int]:
+        """Say how far the epoch is, at the end of a step, when all processes are equally far.
+
+        Returns:
+            ``epoch``; ``batches`` that all processes together are done with, ``of`` how many (0
+            where that is not known); and ``own``, as how many of its own each of them counts these.
+        """
+        raise NotImplementedError
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Begin the current epoch where :meth:`state_dict` was asked, if it was that epoch."""
+        raise NotImplementedError
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A loader that can begin in the middle of an epoch; its state is that of its sampler."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Say how far the epoch is; nothing where the trainer has put a sampler of its own."""
+        return self.sampler.state_dict() if isinstance(self.sampler, ResumableSampler) else {}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Begin where :meth:`state_dict` was asked."""
+        if state and isinstance(self.sampler, ResumableSampler):
+            self.sampler.load_state_dict(state)
+
+
+class BucketSampler(ResumableSampler):
     """Batches of sequences of similar length, in a new order each epoch.
 
     An epoch is fixed by ``seed`` and its number alone, so that a run which was stopped goes on with
@@ -69,9 +155,6 @@ class BucketSampler(Sampler[Ints]):
         sort_key: ``(sequence,)`` what sequences are sorted by in place of their lengths, such as a
             number made of the lengths of two sides.
 
-    Attributes:
-        taken: says how many batches of the epoch this process is done with; without it, none.
-
     Raises:
         DataError: there are more processes than sequences.
     """
@@ -94,6 +177,7 @@ class BucketSampler(Sampler[Ints]):
                 f"{world_size} processes cannot share {len(lengths)} sequences out: use "
                 f"--trainer.devices {max(1, len(lengths))}, or fewer."
             )
+        super().__init__(rank, world_size)
         self.lengths = lengths
         self.sort_key = lengths if sort_key is None else sort_key
         self.batch_size = batch_size
@@ -101,29 +185,11 @@ class BucketSampler(Sampler[Ints]):
         self.shuffle = shuffle
         self.seed = seed
         self.pool = pool
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.taken: Callable[[], int] | None = None
-        self._before = 0  # batches of the epoch that all processes together had before it begins
-        self._own_before = 0  # as how many of its own this process counts them
         self._made: tuple[tuple[int, int], list[Ints], int] | None = None
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order is drawn; the trainer calls it."""
-        if epoch != self.epoch:
-            self._before = self._own_before = 0
-        self.epoch = epoch
-
     def state_dict(self) -> dict[str, int]:
-        """Say how far the epoch is, at the end of a step, when all processes are equally far.
-
-        Returns:
-            ``epoch``; ``batches`` that all processes together are done with, ``of`` how many; and
-            ``own``, as how many of its own each of them counts these.
-        """
-        own = self._own_before if self.taken is None else self.taken()
-        done = self._before + (own - self._own_before) * self.world_size
+        """Say how far the epoch is."""
+        done, own = self._done()
         _, total = self._batches()
         return {"epoch": self.epoch, "batches": min(done, total), "of": total, "own": own}
 
@@ -134,7 +200,7 @@ class BucketSampler(Sampler[Ints]):
         """
         if state["epoch"] == self.epoch:
             total = len(self._all())  # as they were, not split for many processes
-            self._before = state["batches"] * total // max(state["of"], 1)
+            self._before = min(state["batches"] * total // max(state["of"] or total, 1), total)
             self._own_before = state["own"]
 
     def batches(self) -> list[Ints]:

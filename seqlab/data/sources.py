@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from seqlab.caches import cache_folder
 from seqlab.data.cache import cached_rows, digest_of, file_digest
-from seqlab.data.finding import SPLITS, expanded, find_splits, split_of
+from seqlab.data.finding import SPLITS, expanded, find_splits, is_hub_folder, split_of
 from seqlab.data.folders import content_of
 from seqlab.data.formats import read_rows
 from seqlab.data.records import Names, Numbered, Record, choose_keys, rows_of_records
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import datasets
 
 _HUB = re.compile(r"(?:[\w.-]+/)?[\w.-]+@[\w./-]+")
-_SHARD = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.")
 
 
 class Reader(Protocol):
@@ -129,6 +128,7 @@ def load_tables(
     files: Mapping[str, str | None],
     reader: Reader,
     cache_dir: Path | None = None,
+    streaming: bool = False,
 ) -> tuple[datasets.DatasetDict, list[str]]:
     """Load the splits of a corpus as tables that stay on disk.
 
@@ -139,6 +139,7 @@ def load_tables(
         files: by split, a file in place of the one in the folder.
         reader: how they are read.
         cache_dir: the cache, in place of `seqlab.caches.cache_folder`.
+        streaming: leave the training split where it is, see `seqlab.data.streaming`.
 
     Returns:
         The splits, keys out of `SPLITS`, with the columns that the reader gives; and the sentences
@@ -148,17 +149,23 @@ def load_tables(
         DataError: there is no such corpus, or it cannot be read as asked.
     """
     cache = cache_dir or cache_folder("datasets")
-    found = _hub_splits(path, cache) if path else None
+    without = "train" if streaming else None
+    found = _hub_splits(path, cache, streaming) if path else None
     if found is None:
         where = find_splits(path, **files, folders=reader.folders)
-        tables, notes = _read_files(where, reader, cache)
+        tables, notes = _read_files(_all_but(without, where), reader, cache)
     else:
-        tables, notes = _read_datasets(found, str(path), reader, cache)
+        whole = {k: v for k, v in found.items() if without is None or split_of(str(k)) != without}
+        tables, notes = _read_datasets(whole, str(path), reader, cache)
         if any(files.values()):
             where = find_splits(None, **files, folders=reader.folders)
-            more, said = _read_files(where, reader, cache)
+            more, said = _read_files(_all_but(without, where), reader, cache)
             tables, notes = tables | more, notes + said
     return mapped(tables), notes
+
+
+def _all_but(without: str | None, files: dict[str, Path]) -> dict[str, Path]:
+    return {split: file for split, file in files.items() if split != without}
 
 
 def mapped(tables: Mapping[str, Path]) -> datasets.DatasetDict:
@@ -217,34 +224,56 @@ def _put(
     return notes
 
 
-def _hub_splits(path: str, cache: Path) -> datasets.DatasetDict | None:
+def hub_rows(path: str, reader: Reader) -> Callable[[Dirt], Iterator[TableRow]] | None:
+    """Stream the training split of a dataset of the hub, or of a folder laid out so.
+
+    Args:
+        path: as in `load_tables`.
+        reader: how its records are read.
+
+    Returns:
+        What reads the rows from the first to the last, whenever it is called; None where the path
+        is no such dataset.
+
+    Raises:
+        DataError: the dataset cannot be loaded, or has no training split.
+    """
+    found = _hub_splits(path, cache_folder("datasets"), streaming=True)
+    if found is None:
+        return None
+    for name, data in found.items():
+        if split_of(str(name)) == "train":
+            return _reading(data, Place(f"{path} {name}", ", row "), reader)[1]
+    raise DataError(
+        f"{path} has no training split to stream (only {', '.join(map(str, found))}): give "
+        "data.train a file."
+    )
+
+
+def _hub_splits(path: str, cache: Path, streaming: bool = False) -> Mapping[Any, Any] | None:
     """Ask the library datasets for what is its: a dataset of the hub, or a folder laid out so."""
     file = expanded(path, "data.path")
     if file.exists():
-        return _ask(str(file), None, path, str(cache / "hub")) if _is_hub_folder(file) else None
+        whole = is_hub_folder(file)
+        return _ask(str(file), None, path, str(cache / "hub"), streaming) if whole else None
     if path.startswith("sample:") or not _HUB.fullmatch(path):
         return None
     name, _, revision = path.partition("@")
-    return _ask(name, revision, path, None)
+    return _ask(name, revision, path, None, streaming)
 
 
-def _is_hub_folder(folder: Path) -> bool:
-    """Whether a folder has parquet files that a README assigns to splits, or shards of splits."""
-    if not folder.is_dir():
-        return False
-    files = [file.name for pattern in ("*.parquet", "*/*.parquet") for file in folder.glob(pattern)]
-    readme = folder / "README.md"
-    text = readme.read_text("utf-8", "replace") if files and readme.is_file() else ""
-    head = text.split("\n---", 1)[0] if text.startswith("---") else ""
-    return "data_files:" in head or any(_SHARD.search(name) for name in files)
-
-
-def _ask(name: str, revision: str | None, path: str, cache: str | None) -> datasets.DatasetDict:
+def _ask(
+    name: str, revision: str | None, path: str, cache: str | None, streaming: bool
+) -> Mapping[Any, Any]:
     import datasets
 
     try:
         with _no_bars():
-            return datasets.load_dataset(name, revision=revision, cache_dir=cache)
+            kind = {"streaming": True} if streaming else {}
+            found: Mapping[Any, Any] = datasets.load_dataset(
+                name, revision=revision, cache_dir=cache, **kind
+            )
+            return found
     except ConnectionError as error:
         raise DataError(
             f"cannot reach the Hugging Face hub for {path}: download the dataset where there is a "
@@ -276,7 +305,7 @@ def _no_bars() -> Iterator[None]:
 
 
 def _read_datasets(
-    found: datasets.DatasetDict, path: str, reader: Reader, cache: Path
+    found: Mapping[Any, Any], path: str, reader: Reader, cache: Path
 ) -> tuple[dict[str, Path], list[str]]:
     """Put each split of a dataset into the cache, names in place of the numbers of classes."""
     tables: dict[str, Path] = {}
@@ -287,28 +316,39 @@ def _read_datasets(
             notes.append(f"{path}: the split {name} is not used.")
             continue
         place = Place(f"{path} {name}", ", row ")
-        if not len(data):
-            raise DataError(f"{place.file} holds no {reader.noun}: leave the split out.")
-        keys = reader.keys(data[0], place)
-        data = data.select_columns(keys)
-        names = {key: known for key in keys if (known := _class_names(data.features[key]))}
-
-        def read(
-            dirt: Dirt,
-            data: datasets.Dataset = data,
-            place: Place = place,
-            names: dict[str, list[str]] = names,
-        ) -> Iterator[TableRow]:
-            records = (record for batch in _batches(data) for record in batch.to_pylist())
-            return reader.rows_of(enumerate(records, 1), place, dirt, names)
-
+        data, read = _reading(data, place, reader)
         content = (batch.serialize() for batch in _batches(data))
         key = digest_of(content, place.file, *reader.about())
         notes += _put(tables, split, cache, key, place.file, read, reader.noun)
     return tables, notes
 
 
-def _batches(data: datasets.Dataset) -> Iterator[Any]:
+def _reading(
+    data: Any, place: Place, reader: Reader
+) -> tuple[Any, Callable[[Dirt], Iterator[TableRow]]]:
+    """Choose what is read of a split of a dataset, held or streamed, and say how."""
+    first = next(iter(data), None)
+    if first is None:
+        raise DataError(f"{place.file} holds no {reader.noun}: leave the split out.")
+    keys = reader.keys(first, place)
+    features = data.features or {}  # those of a stream may not be known
+    names = {key: known for key in keys if (known := _class_names(features.get(key)))}
+    data = data.select_columns(keys)
+
+    def read(dirt: Dirt) -> Iterator[TableRow]:
+        records = (record for batch in _batches(data) for record in batch.to_pylist())
+        try:
+            yield from reader.rows_of(enumerate(records, 1), place, dirt, names)
+        except OSError as error:  # of the network, after `datasets` has tried again
+            raise DataError(
+                f"{place.file} cannot be read on ({' '.join(str(error).split())}): start again "
+                "with --ckpt_path last, or download the dataset and give data.path the folder."
+            ) from error
+
+    return data, read
+
+
+def _batches(data: Any) -> Iterator[Any]:
     for table in data.with_format("arrow").iter(1000):
         yield from table.to_batches()
 
@@ -331,6 +371,20 @@ def subset(rows: Any, numbers: Any) -> Any:
     """
     with _no_bars():
         return rows.select(numbers).flatten_indices()
+
+
+def in_memory(table: Any) -> Any:
+    """Make a split of rows that are held in memory.
+
+    Args:
+        table: a pyarrow table.
+
+    Returns:
+        a ``datasets.Dataset``.
+    """
+    import datasets
+
+    return datasets.Dataset(datasets.table.InMemoryTable(table))
 
 
 def end_to_end(tables: Sequence[Any]) -> Any:

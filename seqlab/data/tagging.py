@@ -182,8 +182,9 @@ class TaggingData(CorpusData):
             encoded.target = self._target_ids(split)
             if has_long(encoded, self.max_length):
                 long = cut_documents(encoded, self._opening_tags(), self.max_length)
+                which = "" if self.streaming else f"{long} "
                 self.note(
-                    f"{long} training documents of more than {self.max_length} tokens were cut "
+                    f"{which}training documents of more than {self.max_length} tokens were cut "
                     "into pieces between spans; nothing was left out (data.max_length)."
                 )
             hidden = self._hidden(split)
@@ -220,8 +221,8 @@ class TaggingData(CorpusData):
                     self._check_tags(split)
                 yield part
 
-        key = digest_of([], "tags", _VERSION, tags.key, vocab.scheme, vocab.tokens)
-        return cached_ids(key, "target.ids", parts)
+        about = ("tags", _VERSION, tags.key, vocab.scheme, vocab.tokens)
+        return cached_ids(tags.key and digest_of([], *about), "target.ids", parts)
 
     def _check_tags(self, split: str) -> None:
         """Refuse the first tag that the model does not know, with its place."""
@@ -232,7 +233,7 @@ class TaggingData(CorpusData):
                 if new != UNKNOWN and new not in vocab:
                     raise DataError(
                         f"{file}:{line}: the model does not know the tag "
-                        f"{tag!r}.{nearest(new, vocab.tokens)}"
+                        f"{tag!r}{self._cure}.{nearest(new, vocab.tokens)}"
                     )
 
     def _opening_tags(self) -> np.ndarray:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from torch.utils.data import Dataset
 
 from seqlab.data.base import Ints, SequenceDataModule, subword_vocabularies_of
-from seqlab.data.encoding import EncodedPairs, content_of, encoded_ids, learnt_tokenizer
+from seqlab.data.encoding import EncodedPairs, content_of, encoded_ids, held_ids, learnt_tokenizer
 from seqlab.data.holding import hold_out
 from seqlab.data.pair_corpus import PairCorpus, load_pairs
 from seqlab.data.pair_records import ROLES, PairReader
 from seqlab.data.pair_rows import Languages
+from seqlab.data.streaming import Stream, Streamed, check_validation, held, sampled
 from seqlab.errors import DataError, RecipeError, check_range, nearest
 from seqlab.pairs import PairBatch
 from seqlab.subwords import SubwordVocabulary, TokenizerKind
@@ -126,6 +129,7 @@ class TranslationData(SequenceDataModule):
         self._vocabularies: dict[str, SubwordVocabulary] = {}
         self._contents: dict[str, str] = {}
         self._datasets: dict[str, PairDataset] = {}
+        self._left_out = False  # whether it was said that pairs of a stream are
 
     @property
     def source_vocab(self) -> SubwordVocabulary:
@@ -142,9 +146,14 @@ class TranslationData(SequenceDataModule):
         """The corpus: memory-mapped rows of ``source`` and ``target``, lists of one text each."""
         if self._corpus is None:
             languages = self._languages()
-            corpus = load_pairs(self.path, self.files, self.columns or {}, languages)
+            streaming = self.streaming and not self._is_lone
+            columns = self.columns or {}
+            corpus = load_pairs(self.path, self.files, columns, languages, streaming)
             for sentence in corpus.notes:
                 self.note(sentence)
+            if streaming:
+                self._corpus, self._splits = corpus, corpus.splits
+                return self._splits
             self._splits, held_out = hold_out(
                 corpus.splits, self.hold_out, self._name, PairReader.noun
             )
@@ -204,9 +213,12 @@ class TranslationData(SequenceDataModule):
 
     def _line(self, split: str, row: int) -> str:
         """Name the line of a pair as ``file:line``; what is held out stands in training's file."""
+        return self._file_line(split, self.splits[split][row])
+
+    def _file_line(self, split: str, row: Mapping[str, Any]) -> str:
         assert self._corpus is not None
-        file = self._corpus.files.get(split) or self._corpus.files["train"]
-        return f"{file}:{self.splits[split][row]['lines'][0]}"
+        file = self._corpus.files.get(split) or self._corpus.files.get("train", self._name)
+        return f"{file}:{row['lines'][0]}"
 
     def _content(self, split: str) -> str:
         if split not in self._contents:
@@ -218,8 +230,34 @@ class TranslationData(SequenceDataModule):
         """What the corpus is called in messages."""
         return self.path or ", ".join(file for file in self.files.values() if file)
 
+    @property
+    def _is_lone(self) -> bool:
+        """Whether a lone file is to be scored by a model, and no training split."""
+        lent = self.vocabularies_from is not None and not self.hold_out
+        return lent and not any(self.files.values()) and Path(str(self.path)).is_file()
+
+    def _stream(self) -> Stream | None:
+        assert self.splits is not None  # which reads the corpus
+        assert self._corpus is not None
+        return self._corpus.stream(self.note)
+
+    def _pool(self, rows: Sequence[Streamed]) -> PairDataset:
+        pairs = held(rows)
+        ids = held_ids(pairs, self._prepared())
+        encoded = EncodedPairs(ids["source"], ids["target"], self.max_length)
+        if len(encoded.left_out) and not self._left_out:
+            self._left_out = True
+            line = self._file_line("train", pairs[int(encoded.left_out[0])])
+            self.note(
+                f"training pairs of more than {self.max_length} pieces on a side are left out of "
+                f"the stream (the first at {line}); raise data.max_length to learn from them."
+            )
+        return PairDataset(encoded)
+
     def _need_training_split(self) -> None:
-        if "train" not in self.splits:
+        if self.streaming and self._stream() is not None:
+            check_validation(self.splits, self._name)
+        elif "train" not in self.splits:
             raise DataError(
                 f"{self._name} has no training split (only {', '.join(self.splits)}): name a file "
                 "train.*, or give it as data.train."
@@ -253,8 +291,18 @@ class TranslationData(SequenceDataModule):
             self._vocabularies = self._lent()
         elif not self._vocabularies:
             self._need_training_split()
-            self._vocabularies = self._learnt()
+            self._vocabularies = self._sampled() if self.streaming else self._learnt()
         return self._vocabularies
+
+    def _sampled(self) -> dict[str, SubwordVocabulary]:
+        """Learn tokenizers from the first pairs of a stream."""
+        stream = self._stream()
+        assert stream is not None  # as was checked
+        try:
+            with sampled(self.splits, stream, self.streaming_sample):
+                return self._learnt()
+        finally:
+            self._contents.pop("train", None)
 
     def _learnt(self) -> dict[str, SubwordVocabulary]:
         """Learn a tokenizer for both sides, or one for each."""

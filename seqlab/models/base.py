@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torchmetrics import Metric
 
-from seqlab.errors import TrainingError
+from seqlab.errors import RecipeError, TrainingError
 from seqlab.hub_model import HubModel
 from seqlab.networks.base import Network
 from seqlab.nn.averaging import WeightAverage
@@ -188,6 +188,19 @@ class SequenceModel(Network, lightning.LightningModule, HubModel):
             self._average = WeightAverage(self, self.averaging)
         if self._average is not None:  # read on the CPU, before the weights were moved
             self._average.follow()
+
+    def on_train_start(self) -> None:
+        """Refuse a schedule that ends when training does, where nobody knows when that is.
+
+        Raises:
+            RecipeError: the schedule needs the total of steps, and an epoch is a stream.
+        """
+        endless = math.isinf(self.trainer.num_training_batches) and self.trainer.max_steps < 0
+        if endless and self.schedule in ("cosine", "linear"):
+            raise RecipeError(
+                f"model.schedule is {self.schedule}, which falls to the last step, and how many "
+                "steps a stream has is not known: give trainer.max_steps."
+            )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Take a step, once all its batches are through, into the average of the weights."""
