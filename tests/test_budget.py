@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import yaml
 
 from seqlab import budget
 from seqlab.__main__ import main
-from seqlab.budget import SHARE, BudgetFinder, Found, largest, line, told
+from seqlab.budget import SHARE, Found, largest, line, told
 from seqlab.errors import TrainingError
 
 TRIALS = [(10, 1300), (20, 1600), (40, 2200)]  # 1000 for all, and 30 a token
@@ -82,26 +84,38 @@ def _tried(model: Any, batch: Any) -> int:
     return 5_000_000 + 30_000 * batch.places
 
 
+TRIAL = """
+import torch
+from seqlab.budget import BudgetFinder
+from seqlab.configuration import build
+from seqlab.recipe import find_recipe
+
+words = ["--data.tokens_per_batch", "auto", "--data.batch_size", "64"]
+cli = build(find_recipe("ner"), [*words, "--trainer.accelerator", "cpu"])
+cli.trainer.strategy._lightning_module = cli.model
+cli.datamodule.setup("fit")
+cli.trainer.datamodule = cli.datamodule
+before = {k: v.clone() for k, v in cli.model.state_dict().items()}
+state, found = torch.get_rng_state(), []
+BudgetFinder(found.append).setup(cli.trainer, cli.model, "fit")
+assert torch.equal(torch.get_rng_state(), state)
+assert all(torch.equal(v, before[k]) for k, v in cli.model.state_dict().items())
+assert all(p.grad is None for p in cli.model.parameters())
+assert cli.datamodule.tokens_per_batch == found[0].tokens == found[0].limit
+assert found[0].per_token > 100, found
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured under Linux")
-def test_a_trial_measures_and_leaves_no_trace(working_in: Any, tmp_path: Path) -> None:
-    found: list[Found] = []
-    with working_in(tmp_path):
-        cli = _built("--data.tokens_per_batch", "auto", "--data.batch_size", "64")
-        cli.trainer.strategy._lightning_module = cli.model
-        cli.datamodule.setup("fit")
-        cli.trainer.datamodule = cli.datamodule
-        before = {k: v.clone() for k, v in cli.model.state_dict().items()}
-        state = torch.get_rng_state()
-        BudgetFinder(found.append).setup(cli.trainer, cli.model, "fit")
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(v, before[k]) for k, v in cli.model.state_dict().items())
-    assert all(p.grad is None for p in cli.model.parameters())
-    assert cli.datamodule.tokens_per_batch == found[0].tokens == found[0].limit
-    assert found[0].per_token > 100
-
-
-def _built(*words: str) -> Any:
-    from seqlab.configuration import build
-    from seqlab.recipe import find_recipe
-
-    return build(find_recipe("ner"), [*words, "--trainer.accelerator", "cpu"])
+def test_a_trial_measures_and_leaves_no_trace(tmp_path: Path) -> None:
+    """In a process of its own, which has no memory yet that a trial could use again."""
+    paths = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", TRIAL],
+        env={**os.environ, **paths},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -565,7 +565,7 @@ def test_the_page_has_all_its_entries() -> None:
     text = PAGE.read_text(encoding="utf-8")
     titles = [entry.title for entry in ENTRIES]
     assert titles == re.findall(r"^### (.+)$", text, re.MULTILINE)
-    assert len(titles) == len(set(titles)) == 129
+    assert len(titles) == len(set(titles)) == 132
     assert set(PREPARE) <= set(titles)
     assert set(CHECK) <= set(titles)
 

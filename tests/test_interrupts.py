@@ -277,7 +277,7 @@ def test_a_run_killed_ten_times_anywhere_ends_as_if_nothing_had_happened(tmp_pat
     homes = [tmp_path / "straight", tmp_path / "killed"]
     for home in homes:
         home.mkdir()
-    words = [*SMALL, "--trainer.max_epochs", "3", "--checkpoint.every_seconds"]
+    words = [*SMALL, "--trainer.max_epochs", "12", "--checkpoint.every_seconds"]
     forks = [Forks(home) for home in homes]
     forks[0].finish(*words, "0")
     folder, draw = homes[1] / "runs/ner/1", random.Random(20261130)
@@ -287,7 +287,7 @@ def test_a_run_killed_ten_times_anywhere_ends_as_if_nothing_had_happened(tmp_pat
     for number in range(10):
         pid = killed.start(*(("--ckpt_path", "last") if number else (*words, "1e-6")))
         killed.wait((folder / "last.ckpt").exists)
-        time.sleep(draw.uniform(0.0, 0.8))
+        time.sleep(draw.uniform(0.0, 0.4))
         if number % 3 == 1:
             killed.wait(writing.exists, 0.0)
         os.kill(pid, signal.SIGKILL)

@@ -148,7 +148,8 @@ def test_metrics_say_what_was_scored_and_how(fitted: Run) -> None:
             "epochs",
             "processes",
         ),
-        *("parameters", "train/seconds", "train/tokens_per_second", "peak_memory_mb"),
+        *("parameters", "train/seconds", "train/tokens_per_second", "train/padding"),
+        "peak_memory_mb",
     }
     assert metrics["seed"] == 13
     assert metrics["data"] == "sample:ner"
@@ -182,12 +183,13 @@ def test_the_table_and_the_next_commands_are_printed(fitted: Run) -> None:
 
 
 def test_progress_is_told_on_standard_error(fitted: Run) -> None:
-    first, *epochs = fitted.err.splitlines()
+    first, *epochs, last = fitted.err.splitlines()
     assert re.fullmatch(
         r"seqlab: Tagger of [\d,]+ parameters; the run is kept in runs.ner.1", first
     )
     pattern = r"epoch (\d): loss \d+\.\d{3}, val/span_f1 0\.\d{4}( \(best\))?, [\d,]+ tokens/s"
     assert [re.fullmatch(pattern, line)[1] for line in epochs] == ["0", "1", "2"]  # type: ignore[index]
+    assert re.fullmatch(r"seqlab: .*padding.*", last)
 
 
 def test_the_next_commands_run(inside: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -486,7 +488,7 @@ def test_a_run_goes_on_where_it_ended(inside: Run, capsys: pytest.CaptureFixture
     assert main(["fit", "ner", "--ckpt_path", "last", "--trainer.max_epochs", "4"]) == 0
     err = capsys.readouterr().err.splitlines()
     assert err[0] == f"seqlab: going on with {Path('runs/ner/1')} after epoch 2"
-    assert [line[:7] for line in err[2:]] == ["epoch 3"]
+    assert [line[:7] for line in err[2:]] == ["epoch 3", "seqlab:"]  # last of the padding
     lines = (inside.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2, 3]
     assert not (inside.home / "runs/ner/2").exists()
@@ -567,7 +569,7 @@ def test_the_recipe_in_a_bundle_names_no_code_of_others(
     def build(*arguments: object) -> None:
         raise AssertionError("what is not trusted is not even imported")
 
-    monkeypatch.setattr("seqlab.training.build", build)
+    monkeypatch.setattr("seqlab.restoring.build", build)
     with pytest.raises(BundleError, match=f"asks for the class {name}, .* add --trust"):
         verb("test", ["ner"])
     with pytest.raises(AssertionError):
