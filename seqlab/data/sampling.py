@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -72,7 +73,7 @@ class BatchedSplit(Protocol):
         """Return the batch of some sequences."""
 
 
-class ResumableSampler(Sampler[Any]):
+class ResumableSampler(Sampler[Any], ABC):
     """Deals out the batches of an epoch, which may begin in its middle.
 
     Args:
@@ -103,6 +104,7 @@ class ResumableSampler(Sampler[Any]):
         own = self._own_before if self.taken is None else self.taken()
         return self._before + (own - self._own_before) * self.world_size, own
 
+    @abstractmethod
     def state_dict(self) -> dict[str, int]:
         """Say how far the epoch is, at the end of a step, when all processes are equally far.
 
@@ -110,11 +112,10 @@ class ResumableSampler(Sampler[Any]):
             ``epoch``; ``batches`` that all processes together are done with, ``of`` how many (0
             where that is not known); and ``own``, as how many of its own each of them counts these.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Begin the current epoch where :meth:`state_dict` was asked, if it was that epoch."""
-        raise NotImplementedError
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -76,10 +76,10 @@ class Adam(optim.Adam):
             kept = self._reached[parameter] = (rows[0] | rows[1]).to(torch.uint8)
         return kept
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the state of an optimizer, this or torch's."""
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up a state, in a copy or from a checkpoint, this one's or torch's."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._reached = {}
-        super().load_state_dict(state_dict)
 
 
 def _plain(group: dict[str, Any]) -> bool:
